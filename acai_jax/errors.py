@@ -1,0 +1,64 @@
+"""What can go wrong, as types: errors are raised, rejects are returned as rows."""
+
+import dataclasses
+
+
+class AcaiError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class PacketError(AcaiError):
+    """One alert packet cannot be read or scored; the message says why.
+
+    Sources and preprocessing turn it into a `Reject`, so that a run goes on.
+    """
+
+
+class AvroError(PacketError):
+    """The bytes are not the Avro that their schema promises."""
+
+
+class StampError(PacketError):
+    """A cutout is not an image that the networks can take."""
+
+
+class SourceError(AcaiError):
+    """A path given by the user does not exist or is of no known kind."""
+
+
+class WeightsError(AcaiError):
+    """Published weights are missing, cannot be downloaded, or fail their checksum."""
+
+
+class CheckpointError(AcaiError):
+    """A checkpoint is incomplete, misshapen or of another kind."""
+
+
+class OutputError(AcaiError):
+    """An output file exists already, or belongs to another run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reject:
+    """A packet that got no score, and why.
+
+    Attributes:
+        reason: one line, for people; the part before the first colon is its kind.
+        candid: the alert's identifier, where it could be read.
+        objectId: the object's name, where it could be read.
+        origin: file (and member) that the packet came from.
+
+    Example:
+        >>> Reject("null feature: scorr", candid=697252381915015008).kind
+        'null feature'
+    """
+
+    reason: str
+    candid: int | None = None
+    objectId: str | None = None  # noqa: N815 - the packet's own field name
+    origin: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The reason without its details, for counting."""
+        return self.reason.split(":", 1)[0]

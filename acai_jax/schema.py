@@ -1,0 +1,94 @@
+"""The names and shapes that the whole package shares: each fact is declared here, once."""
+
+from typing import Final, Literal, get_args
+
+CLASSES: Final = ("h", "o", "n", "v", "b")
+"""The five classes, in the order of every score array: hosted, orphan, nuclear, variable, bogus."""
+
+CLASS_NAMES: Final = {
+    "h": "hosted",
+    "o": "orphan",
+    "n": "nuclear",
+    "v": "variable star",
+    "b": "bogus",
+}
+
+# Fields of `candidate`, in the order in which the published networks take them.
+FEATURE_NAMES: Final = (
+    "drb",
+    "diffmaglim",
+    "ra",
+    "dec",
+    "magpsf",
+    "sigmapsf",
+    "chipsf",
+    "fwhm",
+    "sky",
+    "chinr",
+    "sharpnr",
+    "sgscore1",
+    "distpsnr1",
+    "sgscore2",
+    "distpsnr2",
+    "sgscore3",
+    "distpsnr3",
+    "ndethist",
+    "ncovhist",
+    "scorr",
+    "nmtchps",
+    "clrcoeff",
+    "clrcounc",
+    "neargaia",
+    "neargaiabright",
+)
+DRB_INDEX: Final = FEATURE_NAMES.index("drb")
+
+STAMP_SIZE: Final = 63
+"""Pixels along each side of a full stamp; 1.01 arcsec each."""
+
+CUTOUTS: Final = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+"""The packet's three cutouts, in the order of a triplet's channels."""
+
+HISTORIES: Final = ("prv_candidates", "fp_hists")
+"""Arrays of earlier photometry: most of a packet's records, and nothing that a score needs."""
+
+Preset = Literal["acai", "kowalski", "boom"]
+"""How a packet becomes arrays: as the original ACAI did, as Kowalski does, as BOOM does."""
+
+PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
+
+DrbSource = Literal["packet", "rb", "braai"]
+"""Where the `drb` that a score used came from."""
+
+# Fields of `candidate` that are no features, but that filters and reports look at.
+CONTEXT_FIELDS: Final = (
+    "isdiffpos",
+    "rb",
+    "magap",
+    "distnr",
+    "magnr",
+    "classtar",
+    "nbad",
+    "nneg",
+    "elong",
+    "ssdistnr",
+    "ssmagnr",
+    "ssnamenr",
+    "sgmag1",
+    "srmag1",
+    "simag1",
+    "maggaia",
+    "maggaiabright",
+    "jdstarthist",
+    "jdendhist",
+)
+
+TEXT_FIELDS: Final = frozenset({"isdiffpos", "ssnamenr"})
+INTEGER_FIELDS: Final = frozenset(
+    {"fid", "programid", "ndethist", "ncovhist", "nmtchps", "nbad", "nneg"}
+)
+DOUBLE_FIELDS: Final = frozenset({"jd", "ra", "dec", "scorr", "jdstarthist", "jdendhist"})
+REQUIRED_FIELDS: Final = ("jd", "ra", "dec", "fid", "programid")
+
+TABLE_FIELDS: Final = tuple(dict.fromkeys((*REQUIRED_FIELDS, *FEATURE_NAMES, *CONTEXT_FIELDS)))
+"""Fields of `candidate` that a score table carries, in its order."""
