@@ -7,7 +7,40 @@ from typing import Any
 import fastavro
 import numpy as np
 
-FLOATS = ["diffmaglim", "magpsf", "sigmapsf", "chipsf", "fwhm", "sky", "chinr", "sharpnr", "sgscore1", "distpsnr1", "sgscore2", "distpsnr2", "sgscore3", "distpsnr3", "clrcoeff", "clrcounc", "neargaia", "neargaiabright", "drb", "rb", "ssdistnr", "magap", "distnr", "magnr", "classtar", "elong", "ssmagnr", "sgmag1", "srmag1", "simag1", "maggaia", "maggaiabright"]
+FLOATS = (
+    "diffmaglim",
+    "magpsf",
+    "sigmapsf",
+    "chipsf",
+    "fwhm",
+    "sky",
+    "chinr",
+    "sharpnr",
+    "sgscore1",
+    "distpsnr1",
+    "sgscore2",
+    "distpsnr2",
+    "sgscore3",
+    "distpsnr3",
+    "clrcoeff",
+    "clrcounc",
+    "neargaia",
+    "neargaiabright",
+    "drb",
+    "rb",
+    "ssdistnr",
+    "magap",
+    "distnr",
+    "magnr",
+    "classtar",
+    "elong",
+    "ssmagnr",
+    "sgmag1",
+    "srmag1",
+    "simag1",
+    "maggaia",
+    "maggaiabright",
+)
 DOUBLES = ("scorr", "jdstarthist", "jdendhist")
 COUNTS = ("nbad", "nneg")
 

@@ -1,0 +1,355 @@
+"""The network, written for one head; a bank of heads is the same tree with a leading axis k.
+
+Slicing the leading axis gives one head, setting a slice replaces one, concatenating adds one: no
+other head's numbers change.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float, Int, Key
+
+from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE, Preset
+from acai_jax.separable import SeparableConvBlock, fast_cpu_features, max_pool_2x2, separable_conv
+
+ModuleT = TypeVar("ModuleT", bound=nnx.Module)
+
+_ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "tanh": jnp.tanh,
+}
+_CHANNELS: Final = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Hyperparameters of one head: those that the paper tuned, at the published values.
+
+    Attributes:
+        dense_units: widths of the two layers that read the features.
+        dense_dropout: dropout rate between them.
+        filters: output channels of each convolution; a 2x2 max pool follows every second one.
+        convolution: depthwise separable or regular 3x3 convolutions.
+        conv_dropout: dropout rate after each pool.
+        reduction: average the last feature map over its pixels, or flatten it.
+        head_units: width of the layer that joins features and image.
+        activation: of every layer but the last, which gives a logit.
+
+    Raises:
+        ValueError: a count that makes no network.
+
+    Source: Duev & van der Walt 2021 (arXiv:2111.12142), section 3.
+    """
+
+    dense_units: tuple[int, int] = (64, 32)
+    dense_dropout: float = 0.25
+    filters: tuple[int, ...] = (16, 16, 32, 32)
+    convolution: Literal["separable", "regular"] = "separable"
+    conv_dropout: float = 0.25
+    reduction: Literal["average", "flatten"] = "average"
+    head_units: int = 16
+    activation: Literal["relu", "elu", "tanh"] = "relu"
+
+    def __post_init__(self) -> None:
+        if not self.filters or len(self.filters) % 2 or input_size(len(self.filters) // 2) is None:
+            raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
+        if min(*self.dense_units, *self.filters, self.head_units) < 1:
+            raise ValueError(f"every layer needs a unit or more: {self}")
+
+
+def input_size(blocks: int) -> int | None:
+    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
+
+    'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
+    computed: 60 of 63 suffice for two blocks.
+
+    Example:
+        >>> input_size(2)
+        60
+    """
+    size = output_size(blocks)
+    if size < 1:
+        return None
+    for _ in range(blocks):
+        size = 2 * size + 4
+    return size
+
+
+def output_size(blocks: int) -> int:
+    """Rows and columns of the feature map after `blocks` blocks."""
+    size = STAMP_SIZE
+    for _ in range(blocks):
+        size = (size - 4) // 2
+    return size
+
+
+class SeparableConv(nnx.Module):
+    """A 3x3 depthwise convolution, then a pointwise one, with bias and without padding."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        initialise = nnx.initializers.glorot_uniform()
+        # drawn in the shape that Keras gives it, which sets the scale
+        depthwise = initialise(rngs.params(), (3, 3, inputs, 1))[..., 0]
+        self.depthwise = nnx.Param(depthwise)
+        self.pointwise = nnx.Param(initialise(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
+        return separable_conv(x, self.depthwise[...], self.pointwise[...], self.bias[...])
+
+
+class Head(nnx.Module):
+    """One binary classifier: features and triplet -> the logit of one class.
+
+    It keeps no random state: dropout draws from the key passed at the call, and only in a view
+    made by `nnx.view(head, deterministic=False)`.
+
+    Args:
+        config: hyperparameters.
+        rngs: source of the initial weights (Glorot uniform, as Keras).
+
+    Example:
+        >>> head = Head(HeadConfig(), rngs=nnx.Rngs(0))
+        >>> head(jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
+        (2,)
+
+    Source: Duev & van der Walt 2021, section 3; the published HDF5 files.
+    """
+
+    def __init__(self, config: HeadConfig, *, rngs: nnx.Rngs) -> None:
+        def dense(inputs: int, outputs: int) -> nnx.Linear:
+            kernel_init = nnx.initializers.glorot_uniform()
+            return nnx.Linear(
+                inputs, outputs, kernel_init=kernel_init, precision="highest", rngs=rngs
+            )
+
+        def conv(inputs: int, outputs: int) -> nnx.Module:
+            if config.convolution == "separable":
+                return SeparableConv(inputs, outputs, rngs=rngs)
+            kernel_init = nnx.initializers.glorot_uniform()
+            return nnx.Conv(
+                inputs,
+                outputs,
+                (3, 3),
+                padding="VALID",
+                kernel_init=kernel_init,
+                precision="highest",
+                rngs=rngs,
+            )
+
+        self.config = config
+        first, second = config.dense_units
+        channels = (_CHANNELS, *config.filters)
+        image_features = channels[-1]
+        if config.reduction == "flatten":
+            image_features *= output_size(len(config.filters) // 2) ** 2
+        self.dense_1 = dense(len(FEATURE_NAMES), first)
+        self.dense_2 = dense(first, second)
+        self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
+        self.join = dense(second + image_features, config.head_units)
+        self.score = dense(config.head_units, 1)
+        self.dense_dropout = nnx.Dropout(config.dense_dropout, deterministic=True)
+        self.conv_dropout = nnx.Dropout(config.conv_dropout, deterministic=True)
+
+    def __call__(
+        self,
+        features: Float[Array, "b 25"],
+        triplets: Float[Array, "b 63 63 3"],
+        *,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, " b"]:
+        """Logits of a batch; `key` is needed where dropout is active."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        return self.classify(features, self.image_features(triplets, key=keys[0]), key=keys[1])
+
+    def image_features(
+        self, triplets: Float[Array, "b 63 63 3"], *, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "b o"]:
+        """The convolutional branch."""
+        activation = _ACTIVATIONS[self.config.activation]
+        size = input_size(len(self.convs) // 2)
+        x = triplets[:, :size, :size]
+        for index, conv in enumerate(self.convs):
+            x = activation(conv(x))
+            if index % 2:
+                dropout_key = None if key is None else jax.random.fold_in(key, index)
+                x = self.conv_dropout(max_pool_2x2(x), rngs=dropout_key)
+        return x.mean((1, 2)) if self.config.reduction == "average" else x.reshape(len(x), -1)
+
+    def classify(
+        self,
+        features: Float[Array, "b 25"],
+        image_features: Float[Array, "b o"],
+        *,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, " b"]:
+        """The dense branch, joined with the image's features."""
+        activation = _ACTIVATIONS[self.config.activation]
+        x = self.dense_dropout(activation(self.dense_1(features)), rngs=key)
+        x = activation(self.dense_2(x))
+        x = activation(self.join(jnp.concatenate([x, image_features], axis=-1)))
+        return self.score(x)[:, 0]
+
+
+# --- banks of heads --------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadBank:
+    """Heads with their names and where they come from.
+
+    Attributes:
+        heads: k heads with a leading axis.
+        classes: k names, such as ("h", "o", "n", "v", "b").
+        provenance: per class, JSON-ready facts; "version" names the model in score tables.
+        preset: the preprocessing that the heads were trained with.
+    """
+
+    heads: Head
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Mapping[str, str]]
+    preset: Preset = "acai"
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.heads.score.bias.shape[0]:
+            raise ValueError(f"{self.heads.score.bias.shape[0]} heads for {self.classes}")
+        if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
+            raise ValueError(f"no version for {missing}")
+
+
+def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
+    """`count` heads with independent random weights, as one tree with a leading axis.
+
+    A head's weights depend on its place and the key only, not on `count`.
+
+    Example:
+        >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
+        >>> heads.score.kernel.shape
+        (5, 16, 1)
+    """
+
+    # run once: XLA takes seconds to optimise what runs for microseconds
+    options = {"xla_backend_optimization_level": 0}
+    create = jax.jit(functools.partial(_create_heads, config, count), compiler_options=options)
+    return create(key)
+
+
+def _create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
+    def create(index: Int[Array, ""]) -> Head:
+        return Head(config, rngs=nnx.Rngs(jax.random.fold_in(key, index)))
+
+    return jax.vmap(create)(jnp.arange(count))
+
+
+def apply_heads(
+    heads: Head, features: Float[Array, "b 25"], triplets: Float[Array, "b 63 63 3"]
+) -> Float[Array, "b k"]:
+    """Logits of every head for every alert, without dropout.
+
+    On the CPU the published kind of network runs in a faster form, equal to rounding.
+
+    Args:
+        heads: a bank of k heads.
+        features: raw features, in the order of `FEATURE_NAMES`.
+        triplets: normalised stamps.
+
+    Example:
+        >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
+        >>> apply_heads(heads, jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
+        (2, 5)
+    """
+    if jax.default_backend() == "cpu" and _has_fast_form(heads.config):
+        convs = [(conv.depthwise[...], conv.pointwise[...], conv.bias[...]) for conv in heads.convs]
+        blocks = (
+            SeparableConvBlock(*convs[0], *convs[1]),
+            SeparableConvBlock(*convs[2], *convs[3]),
+        )
+        image_features = fast_cpu_features(blocks, triplets)
+        logits = jax.vmap(Head.classify, in_axes=(0, None, 0))(heads, features, image_features)
+    else:
+        logits = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets)
+    return logits.T
+
+
+def stack_heads(heads: Sequence[Head]) -> Head:
+    """A bank of single heads of one kind, in the order given."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def abstract_heads(config: HeadConfig, count: int) -> Head:
+    """A bank that holds shapes and dtypes in place of numbers."""
+    return jax.eval_shape(lambda: _create_heads(config, count, jax.random.key(0)))
+
+
+def head_weights(heads: nnx.Module) -> dict[str, Any]:
+    """The weights (or their shapes) by name, such as "convs.0.depthwise", in a fixed order."""
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(heads, nnx.Param)))
+    return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+
+
+def with_weights(heads: ModuleT, weights: Mapping[str, ArrayLike]) -> ModuleT:
+    """The same heads with other weights.
+
+    Args:
+        heads: a head or a bank; an abstract one will do.
+        weights: as `head_weights` gives them.
+
+    Raises:
+        ValueError: names or shapes are not those of `heads`; the message names them.
+    """
+    expected = head_weights(heads)
+    if missing := expected.keys() - weights.keys():
+        raise ValueError(f"missing weights: {', '.join(sorted(missing))}")
+    if surplus := weights.keys() - expected.keys():
+        raise ValueError(f"unknown weights: {', '.join(sorted(surplus))}")
+    for name, leaf in expected.items():
+        if (shape := np.shape(weights[name])) != leaf.shape:
+            raise ValueError(f"weights {name}: shape {shape}, not {leaf.shape}")
+    leaves = [jnp.asarray(weights[name], leaf.dtype) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(heads), leaves)
+
+
+def take_head(heads: Head, index: int) -> Head:
+    """Head `index` of a bank, as a single head without the leading axis."""
+    return jax.tree.map(lambda leaf: leaf[index], heads)
+
+
+def replace_head(heads: Head, index: int, head: Head) -> Head:
+    """A bank with head `index` replaced; every other head keeps its bytes.
+
+    Raises:
+        ValueError: the head's hyperparameters are not the bank's.
+    """
+    _check_same_kind(heads, head)
+    return jax.tree.map(lambda bank, leaf: bank.at[index].set(leaf), heads, head)
+
+
+def append_head(heads: Head, head: Head) -> Head:
+    """A bank with one head more, at the end; the others keep their bytes.
+
+    Raises:
+        ValueError: the head's hyperparameters are not the bank's.
+    """
+    _check_same_kind(heads, head)
+    return jax.tree.map(lambda bank, leaf: jnp.concatenate([bank, leaf[None]]), heads, head)
+
+
+def _check_same_kind(heads: Head, head: Head) -> None:
+    if heads.config != head.config:
+        raise ValueError(f"heads of one bank share their config: {heads.config} != {head.config}")
+
+
+def _has_fast_form(config: HeadConfig) -> bool:
+    return (
+        config.convolution == "separable"
+        and config.activation == "relu"
+        and config.reduction == "average"
+        and len(config.filters) == 4
+    )
