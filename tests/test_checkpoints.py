@@ -1,0 +1,96 @@
+"""Checkpoints: nothing is lost on the way, and nothing incomplete comes back."""
+
+import json
+import shutil
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from acai_jax import checkpoints
+from acai_jax.errors import CheckpointError
+from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights
+from acai_jax.pretrained import load_published
+
+
+@pytest.fixture
+def bank() -> HeadBank:
+    heads = create_heads(HeadConfig(filters=(4, 8), dense_units=(5, 6)), 2, jax.random.key(0))
+    provenance = {"h": {"version": "test_1"}, "kilonova": {"version": "test_2", "source": "here"}}
+    return HeadBank(heads, ("h", "kilonova"), provenance, "boom")
+
+
+def test_round_trip(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    restored = checkpoints.load_heads(tmp_path / "heads")
+    chex.assert_trees_all_equal(head_weights(restored.heads), head_weights(bank.heads))
+    assert restored.heads.config == bank.heads.config
+    assert (restored.classes, restored.preset) == (bank.classes, bank.preset)
+    assert restored.provenance == bank.provenance
+
+
+def test_published_heads_keep_their_provenance(real_data, tmp_path):
+    bank = load_published(real_data / "acai_h5")
+    checkpoints.save_heads(bank, tmp_path / "published")
+    restored = checkpoints.load_heads(tmp_path / "published")
+    chex.assert_trees_all_equal(head_weights(restored.heads), head_weights(bank.heads))
+    assert restored.provenance["v"]["sha256"].startswith("be704366")
+    assert restored.provenance["v"]["version"] == "d1_dnn_20201130"
+
+
+def test_an_existing_checkpoint_is_kept_unless_asked(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    with pytest.raises(CheckpointError, match="exists already"):
+        checkpoints.save_heads(bank, tmp_path / "heads")
+    checkpoints.save_heads(bank, tmp_path / "heads", overwrite=True)
+
+
+def save_altered(path, change):
+    """Saves a checkpoint whose weights and description went through `change`."""
+    from orbax.checkpoint import v1 as orbax
+
+    weights = dict(head_weights(checkpoints.load_heads(path).heads))
+    weights, description = change(weights, dict(orbax.metadata(path).custom_metadata))
+    shutil.rmtree(path)
+    orbax.save(path, weights, custom_metadata=description)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w, d: ({k: v for k, v in w.items() if k != "join.bias"}, d), "missing weights: jo"),
+        (lambda w, d: (w | {"extra": np.zeros(2, np.float32)}, d), "unknown weights: extra"),
+        (lambda w, d: (w | {"join.bias": w["join.bias"][:, :-1]}, d), r"weights join\.bias: float"),
+        (lambda w, d: (w | {"join.bias": w["join.bias"].astype(np.int32)}, d), "int32"),
+        (lambda w, d: (w, d | {"format": "other"}), "holds no heads"),
+        (lambda w, d: (w, d | {"feature_names": d["feature_names"][::-1]}), "other features"),
+        (lambda w, d: (w, d | {"classes": ["h"]}), r"\[2, "),
+        (lambda w, d: (w, d | {"provenance": {}}), "no version for"),
+    ],
+)
+def test_restoring_is_strict(bank, tmp_path, change, message):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    save_altered(tmp_path / "heads", change)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load_heads(tmp_path / "heads")
+
+
+def test_what_is_no_checkpoint_is_refused(bank, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        checkpoints.load_heads(tmp_path)
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    for path in (tmp_path / "heads").rglob("*"):
+        if path.is_file() and "state" in path.parts and path.name not in ("_METADATA", "_sharding"):
+            path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="checkpoint at"):
+        checkpoints.load_heads(tmp_path / "heads")
+
+
+def test_the_description_is_plain_json(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    found = [
+        json.loads(path.read_text())
+        for path in (tmp_path / "heads").rglob("_CHECKPOINT_METADATA")
+    ]
+    assert any("test_2" in json.dumps(document) for document in found)
