@@ -1,0 +1,224 @@
+"""The command `acai-jax`: each subcommand calls one public function and reports."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from acai_jax.errors import AcaiError, Reject, SourceError
+from acai_jax.schema import Preset
+
+if TYPE_CHECKING:
+    from acai_jax.score import Scorer
+
+_console = Console(stderr=True, highlight=False)
+
+PathArgument = tyro.conf.Positional[tuple[Path, ...]]
+
+
+def score(
+    paths: PathArgument,
+    /,
+    *,
+    out: Path = Path("scores.parquet"),
+    model: str = "published",
+    weights: Path | None = None,
+    preset: Preset = "acai",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Score alerts with five classifiers; write one row per alert to a Parquet file.
+
+    Args:
+        paths: Avro files, .tar or .tar.gz archives, Parquet, JSON, or directories of them.
+        out: the Parquet file to write; parts of it stand in OUT.parts until it is complete.
+        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
+        weights: folder with the published .h5 files, for work without a network.
+        preset: whose preprocessing to follow.
+        workers: decoding processes; by default one for each core.
+        resume: go on where an earlier, interrupted run stopped.
+        overwrite: replace OUT, or parts of it, if they exist.
+    """
+    from acai_jax.parts import PartWriter
+    from acai_jax.sources import source_files
+
+    if workers is not None and workers < 0:
+        raise AcaiError("--workers takes 0 or more")
+    files = source_files(paths)
+    sizes = [file.stat().st_size for file in files]
+    scorer = _load_scorer(model, weights)
+    run = {
+        "inputs": [str(path) for path in paths],
+        "files": len(files),
+        "bytes": sum(sizes),
+        "preset": preset,
+        "models": {name: dict(facts) for name, facts in scorer.bank.provenance.items()},
+        "version": metadata.version("acai_jax"),
+    }
+    with PartWriter(out, run, resume=resume, overwrite=overwrite) as writer:
+        if writer.complete:
+            _console.print(f"{out} is complete already")
+            return
+        if writer.chunks_done:
+            _console.print(f"going on after {writer.rows_done():,} alerts")
+        with _console.status("compiling"):
+            scorer.warm_up()
+        started, rows = time.monotonic(), 0
+        with _progress(sum(sizes)) as (bar, task):
+
+            def advance(table: pl.DataFrame, source_bytes: int) -> None:
+                nonlocal rows
+                rows += len(table)
+                rate = rows / (time.monotonic() - started)
+                bar.update(task, advance=source_bytes, alerts=f"{rows:,}", rate=f"{rate:,.0f}")
+
+            for table in scorer.score_tables(
+                files,
+                preset,
+                num_workers=workers,
+                skip_chunks=writer.chunks_done,
+                progress=advance,
+            ):
+                writer.add(table)
+        seconds = time.monotonic() - started
+    _print_summary(writer.summary(), out, rows, seconds)
+
+
+def show(
+    path: tyro.conf.Positional[Path],
+    /,
+    *,
+    candid: int | None = None,
+    out: Path | None = None,
+    model: str = "published",
+    weights: Path | None = None,
+    preset: Preset = "acai",
+) -> None:
+    """Draw one alert's stamps, scores and features to a PNG.
+
+    Args:
+        path: a file, archive or directory of alerts; the first alert is drawn.
+        candid: draw the alert with this candid instead.
+        out: the PNG to write; by default CANDID.png.
+        model: as for `score`.
+        weights: as for `score`.
+        preset: as for `score`.
+    """
+    from acai_jax.pictures import draw_alert
+    from acai_jax.sources import read_alerts
+
+    first: Reject | None = None
+    for alert in read_alerts(path):
+        if candid is not None and alert.candid != candid:
+            continue
+        if not isinstance(alert, Reject):
+            break
+        first = first or alert
+    else:
+        if first is not None:
+            raise AcaiError(f"cannot read the alert: {first.reason}")
+        raise SourceError(f"no alert {candid or ''} in {path}")
+    scorer = _load_scorer(model, weights)
+    row = scorer.score_packets([alert], preset).row(0, named=True)
+    scores = {name: row[f"acai_{name}"] for name in scorer.bank.classes}
+    out = out or Path(f"{alert.candid}.png")
+    draw_alert(alert, scores, out, reason=row["reason"], preset=preset)
+    _console.print(f"{out}: {alert.objectId}, candid {alert.candid}")
+
+
+def convert(
+    out: tyro.conf.Positional[Path],
+    /,
+    *,
+    model: str = "published",
+    weights: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Convert the published Keras files to an Orbax checkpoint, with provenance.
+
+    Args:
+        out: folder of the checkpoint.
+        model: "published", or "published-20201110" (the first generation).
+        weights: folder with the published .h5 files, for work without a network.
+        overwrite: replace a checkpoint that is there.
+    """
+    from acai_jax.checkpoints import save_heads
+
+    bank = _load_scorer(model, weights).bank
+    save_heads(bank, out, overwrite=overwrite)
+    versions = ", ".join(f"{name} {facts['version']}" for name, facts in bank.provenance.items())
+    _console.print(f"{out}: {versions}")
+
+
+def _load_scorer(model: str, weights: Path | None) -> "Scorer":
+    # JAX takes seconds to import: --help and mistyped commands do not wait for it
+    from acai_jax.score import Scorer, enable_compilation_cache
+
+    enable_compilation_cache()
+    with _console.status("loading the model"):
+        return Scorer.load(model, weights_dir=weights)
+
+
+@contextlib.contextmanager
+def _progress(total_bytes: int) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (
+        TextColumn("scoring"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[alerts]} alerts, {task.fields[rate]}/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console) as bar:
+        task = bar.add_task("scoring", total=total_bytes, alerts="0", rate="0")
+        yield bar, task
+        bar.update(task, completed=total_bytes)
+
+
+def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
+    table = Table(title=str(out), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for reason, count in kinds.iter_rows():
+        table.add_row(f"rejected, {reason}" if reason else "scored", f"{count:,}")
+    table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
+    table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
+    _console.print(table)
+
+
+def main() -> None:
+    """Entry point of `acai-jax`."""
+    app = tyro.extras.SubcommandApp()
+    for command in (score, show, convert):
+        app.command(command)
+    try:
+        app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
+    except AcaiError as error:
+        _console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _console.print("interrupted; parts that are written stay, --resume goes on")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

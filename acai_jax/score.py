@@ -1,0 +1,351 @@
+"""Scorer: alerts in, score table out, in fixed batches, order kept, rejects kept as rows."""
+
+import collections
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import jax
+import numpy as np
+import polars as pl
+from jaxtyping import Array, Float, Float32
+
+from acai_jax import workers
+from acai_jax.braai import Braai, drb_from_triplets
+from acai_jax.checkpoints import load_heads
+from acai_jax.errors import Reject, WeightsError
+from acai_jax.model import Head, HeadBank, apply_heads
+from acai_jax.packet import AlertPacket
+from acai_jax.pretrained import DEFAULT_GENERATION, cache_folder, load_braai, load_published
+from acai_jax.schema import (
+    DOUBLE_FIELDS,
+    DRB_INDEX,
+    INTEGER_FIELDS,
+    TABLE_FIELDS,
+    TEXT_FIELDS,
+    Preset,
+)
+from acai_jax.separable import cpu_compiler_options
+from acai_jax.sources import Encoded, Paths, encoded_alerts
+
+PUBLISHED: Final = "published"
+_CPU_BATCHES: Final = (1, 8, 32, 128)
+_ACCELERATOR_BATCHES: Final = (1, 32, 512, 4096)
+
+Progress = Callable[[pl.DataFrame, int], None]
+"""Called with each finished stretch of the score table, and the bytes of source behind it."""
+
+
+def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
+    """Column -> polars type of the score table for these classes.
+
+    Example:
+        >>> score_table_schema(["h"])["acai_h"]
+        Float32
+    """
+    schema = pl.Schema({"candid": pl.Int64, "objectId": pl.String})
+    for name in TABLE_FIELDS:
+        schema[name] = (
+            pl.String()
+            if name in TEXT_FIELDS
+            else pl.Int64()
+            if name in INTEGER_FIELDS
+            else pl.Float64()
+            if name in DOUBLE_FIELDS
+            else pl.Float32()
+        )
+    for name in classes:
+        schema[f"acai_{name}"] = pl.Float32()
+        schema[f"acai_{name}_version"] = pl.String()
+    for name in ("preset", "drb_source", "reason", "origin"):
+        schema[name] = pl.String()
+    return schema
+
+
+class Scorer:
+    """Scores alerts with a bank of heads.
+
+    Args:
+        bank: the heads, their names and versions.
+        weights_dir: where to look for braai's weights, which alerts without `drb` need under the
+            preset "acai"; loaded at the first such alert.
+
+    Example:
+        >>> scorer = Scorer.load("published")  # doctest: +SKIP
+        >>> scorer.score("night.tar.gz").select("candid", "acai_h", "reason")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, bank: HeadBank, *, weights_dir: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.bank = bank
+        self._weights_dir = weights_dir
+        on_cpu = jax.default_backend() == "cpu"
+        self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
+        # XLA's own threads help little and vary much: whole batches go side by side instead
+        self._threads = workers.default_workers() if on_cpu else 1
+        options = cpu_compiler_options() if on_cpu else None
+        leaves, structure = jax.tree.flatten(bank.heads)
+        self._leaves: list[Array] = leaves
+        self._forward = jax.jit(
+            functools.partial(_logits_and_scores, structure), compiler_options=options
+        )
+        self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] = PUBLISHED,
+        *,
+        weights_dir: str | os.PathLike[str] | None = None,
+    ) -> "Scorer":
+        """Loads the published classifiers, or those of a checkpoint.
+
+        Args:
+            model: "published"; "published-20201110" for the first published generation; or the
+                directory of a checkpoint.
+            weights_dir: folder with the published `.h5` files; without it they are downloaded
+                once and cached.
+
+        Raises:
+            WeightsError: the published weights cannot be had or are not the published ones.
+            CheckpointError: the checkpoint is missing, incomplete or misshapen.
+        """
+        name = os.fspath(model)
+        if name == PUBLISHED or name.startswith(f"{PUBLISHED}-"):
+            generation = name.removeprefix(PUBLISHED).removeprefix("-") or DEFAULT_GENERATION
+            bank = load_published(weights_dir, generation)
+        else:
+            bank = load_heads(name)
+        return cls(bank, weights_dir=weights_dir)
+
+    def score(
+        self, paths: Paths, preset: Preset = "acai", *, num_workers: int | None = None
+    ) -> pl.DataFrame:
+        """Scores every alert behind `paths`.
+
+        Args:
+            paths: one or several files, archives or directories; see `read_alerts`.
+            preset: whose preprocessing to follow.
+            num_workers: decoding processes; 0 decodes in this one. Default: one per core for
+                archives and directories, none for a few alerts.
+
+        Returns:
+            One row per alert, in the order of the input; scores are null where `reason` says why.
+
+        Raises:
+            SourceError: a path does not exist, or is of no known kind.
+        """
+        tables = list(self.score_tables(paths, preset, num_workers=num_workers))
+        return pl.concat(tables) if tables else self._empty_table()
+
+    def score_tables(
+        self,
+        paths: Paths,
+        preset: Preset = "acai",
+        *,
+        num_workers: int | None = None,
+        skip_chunks: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """As `score`, a stretch of rows at a time, in bounded memory.
+
+        Args:
+            paths: as for `score`.
+            preset: as for `score`.
+            num_workers: as for `score`.
+            skip_chunks: leave out this many tables at the start, without decoding their alerts.
+            progress: called after each table with it and the bytes of source behind it.
+        """
+        chunked = workers.chunks(encoded_alerts(paths))
+        for _ in range(skip_chunks):
+            next(chunked, None)
+        if num_workers is None:
+            # starting processes takes longer than scoring one chunk
+            first = [chunk for _, chunk in zip(range(2), chunked, strict=False)]
+            num_workers = workers.default_workers() if len(first) > 1 else 0
+            chunked = _chain(first, chunked)
+        prepared = workers.prepare_chunks(chunked, preset, num_workers)
+        with ThreadPoolExecutor(self._threads) as pool:
+            pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
+            for chunk in prepared:
+                future = pool.submit(self._score_prepared, chunk, preset)
+                pending.append((future, chunk.source_bytes))
+                if len(pending) > self._threads:
+                    yield _finish(*pending.popleft(), progress)
+            while pending:
+                yield _finish(*pending.popleft(), progress)
+
+    def score_packets(
+        self, alerts: Sequence[AlertPacket | Reject], preset: Preset = "acai"
+    ) -> pl.DataFrame:
+        """Scores alerts that are decoded already: one row each, as `score` gives them."""
+        return self._score_prepared(workers.prepare_alerts(alerts, preset), preset)
+
+    def score_arrays(
+        self, features: Float[np.ndarray, "b 25"], triplets: Float[np.ndarray, "b 63 63 3"]
+    ) -> Float32[np.ndarray, "b k"]:
+        """Scores alerts that are arrays already.
+
+        Args:
+            features: raw features in the order of `FEATURE_NAMES`.
+            triplets: normalised stamps, as `alert_arrays` makes them.
+
+        Returns:
+            Scores in 0..1, one column for each class of the bank, in its order.
+
+        Raises:
+            ValueError: the arrays are of other shapes.
+        """
+        return self._run(features, triplets)[1]
+
+    def logit_arrays(
+        self, features: Float[np.ndarray, "b 25"], triplets: Float[np.ndarray, "b 63 63 3"]
+    ) -> Float32[np.ndarray, "b k"]:
+        """As `score_arrays`, before the sigmoid: tells apart scores that round to 0 or 1."""
+        return self._run(features, triplets)[0]
+
+    def warm_up(self) -> None:
+        """Compiles every batch size, so that no alert waits for it later."""
+        for size in self._batches:
+            self.score_arrays(
+                np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32)
+            )
+
+    def compiled_batches(self) -> int:
+        """How many programs are compiled so far; constant once `warm_up` has run."""
+        return self._forward._cache_size()
+
+    def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = np.asarray(features, np.float32)
+        triplets = np.asarray(triplets, np.float32)
+        count = len(features)
+        if features.shape != (count, 25) or triplets.shape != (count, 63, 63, 3):
+            raise ValueError(
+                f"expected (b, 25) and (b, 63, 63, 3), not {features.shape}, {triplets.shape}"
+            )
+        if count <= self._batches[-1]:
+            return self._batch(features, triplets)
+        with ThreadPoolExecutor(self._threads) as pool:
+            return self._in_batches(features, triplets, pool.map)
+
+    def _in_batches(
+        self, features: np.ndarray, triplets: np.ndarray, map_batches: Callable[..., Iterable[Any]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size = self._batches[-1]
+        starts = range(0, max(len(features), 1), size)
+        pieces = [(features[i : i + size], triplets[i : i + size]) for i in starts]
+        logits, scores = zip(*map_batches(lambda piece: self._batch(*piece), pieces), strict=True)
+        return np.concatenate(logits), np.concatenate(scores)
+
+    def _batch(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One batch, padded to the next fixed size so that nothing is compiled anew."""
+        count = len(features)
+        if count == 0:
+            empty = np.empty((0, len(self.bank.classes)), np.float32)
+            return empty, empty
+        size = next(size for size in self._batches if size >= count)
+        if size > count:
+            padding = ((0, size - count), (0, 0))
+            features = np.pad(features, padding)
+            triplets = np.pad(triplets, (*padding, (0, 0), (0, 0)))
+        logits, scores = self._forward(self._leaves, features, triplets)
+        return np.asarray(logits)[:count], np.asarray(scores)[:count]
+
+    def _score_prepared(self, prepared: workers.Prepared, preset: Preset) -> pl.DataFrame:
+        columns, features = prepared.columns, prepared.features
+        accepted = prepared.accepted
+        missing = np.isnan(features[:, DRB_INDEX])
+        if missing.any():
+            drb, reason = self._substitute_drb(prepared.triplets[missing])
+            features[missing, DRB_INDEX] = drb
+            for row, value in zip(accepted[missing], drb, strict=True):
+                columns["drb"][row] = None if np.isnan(value) else float(value)
+                columns["reason"][row] = reason
+        _, scores = self._in_batches(features, prepared.triplets, map)
+        for row in accepted[~np.isfinite(scores).all(axis=1)]:
+            columns["reason"][row] = columns["reason"][row] or "score is not a number"
+        return self._table(columns, accepted, scores, preset)
+
+    def _substitute_drb(self, triplets: np.ndarray) -> tuple[np.ndarray, str | None]:
+        """Braai's scores; or NaN and the reason, where its weights are not at hand."""
+        if self._braai is None:
+            try:
+                braai = load_braai(self._weights_dir)
+                self._braai = functools.partial(jax.jit(_apply_braai), braai)
+            except WeightsError as error:
+                self._braai = error
+        if isinstance(self._braai, WeightsError):
+            nothing = np.full(len(triplets), np.nan, np.float32)
+            return nothing, f"null feature: drb, and braai cannot stand in: {self._braai}"
+        count = 32  # few alerts lack a drb: one small fixed size, compiled once
+        scores = [
+            np.asarray(self._braai(_pad_rows(triplets[start : start + count], count)))
+            for start in range(0, len(triplets), count)
+        ]
+        return np.concatenate(scores)[: len(triplets)], None
+
+    def _table(
+        self,
+        columns: dict[str, list[Any]],
+        accepted: np.ndarray,
+        scores: np.ndarray,
+        preset: Preset,
+    ) -> pl.DataFrame:
+        rows = len(columns["candid"])
+        classes = self.bank.classes
+        all_scores = np.full((rows, len(classes)), np.nan, np.float32)
+        all_scores[accepted] = np.where(np.isfinite(scores).all(1, keepdims=True), scores, np.nan)
+        schema = score_table_schema(classes)
+        data: dict[str, Any] = dict(columns)
+        for index, name in enumerate(classes):
+            data[f"acai_{name}"] = all_scores[:, index]
+            version = self.bank.provenance[name]["version"]
+            data[f"acai_{name}_version"] = [version] * rows
+        data["preset"] = [preset] * rows
+        table = pl.DataFrame({name: data[name] for name in schema}, schema=schema)
+        return table.with_columns(pl.col(f"acai_{name}").fill_nan(None) for name in classes)
+
+    def _empty_table(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=score_table_schema(self.bank.classes))
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the user has set JAX's cache already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _logits_and_scores(
+    structure: Any,
+    leaves: list[Array],
+    features: Float[Array, "b 25"],
+    triplets: Float[Array, "b 63 63 3"],
+) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
+    heads: Head = jax.tree.unflatten(structure, leaves)
+    logits = apply_heads(heads, features, triplets)
+    return logits, jax.nn.sigmoid(logits)
+
+
+def _apply_braai(braai: Braai, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:
+    return drb_from_triplets(braai, triplets)
+
+
+def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    padding = [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)]
+    return np.pad(array, padding)
+
+
+def _chain(first: list[list[Encoded]], rest: Iterator[list[Encoded]]) -> Iterator[list[Encoded]]:
+    yield from first
+    yield from rest
+
+
+def _finish(future: "Future[pl.DataFrame]", size: int, progress: Progress | None) -> pl.DataFrame:
+    table = future.result()
+    if progress:
+        progress(table, size)
+    return table

@@ -1,0 +1,173 @@
+"""Decoding in worker processes, beside the network: pieces in, rows and arrays out, in order.
+
+This module and all that it imports stay free of JAX, so that workers start fast and never touch
+an accelerator.
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from acai_jax.errors import PacketError, Reject
+from acai_jax.packet import AlertPacket
+from acai_jax.preprocess import AlertArrays, alert_arrays
+from acai_jax.schema import (
+    DRB_INDEX,
+    FEATURE_NAMES,
+    INTEGER_FIELDS,
+    STAMP_SIZE,
+    TABLE_FIELDS,
+    TEXT_FIELDS,
+    Preset,
+)
+from acai_jax.sources import Encoded, decode
+
+CHUNK_ALERTS: Final = 128
+_CHUNK_BYTES: Final = 32 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A chunk of alerts, ready to score.
+
+    Attributes:
+        columns: the score table's columns but the scores, a value for each of n alerts.
+        accepted: (m,) int, the rows that have arrays; every other row has a reason.
+        features: (m, 25) float32.
+        triplets: (m, 63, 63, 3) float32.
+        source_bytes: how much of the sources it took, for progress bars.
+    """
+
+    columns: dict[str, list[Any]]
+    accepted: np.ndarray
+    features: Float32[np.ndarray, "m 25"]
+    triplets: Float32[np.ndarray, "m 63 63 3"]
+    source_bytes: int
+
+
+def default_workers() -> int:
+    """One worker for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+    """Groups pieces into chunks of about `CHUNK_ALERTS` alerts: always the same chunks."""
+    chunk: list[Encoded] = []
+    alerts = size = 0
+    for piece in encoded:
+        chunk.append(piece)
+        alerts += piece.count
+        size += len(piece.content) if isinstance(piece.content, bytes) else 0
+        if alerts >= CHUNK_ALERTS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, alerts, size = [], 0, 0
+    if chunk:
+        yield chunk
+
+
+def prepare_chunks(
+    chunked: Iterable[list[Encoded]], preset: Preset, workers: int
+) -> Iterator[Prepared]:
+    """Prepares chunks in `workers` processes, keeping their order; in this process if 0.
+
+    A few chunks per worker are under way at once, and no more: memory stays bounded however slow
+    the consumer is.
+    """
+    if workers == 0:
+        for chunk in chunked:
+            yield prepare(chunk, preset)
+        return
+    import loky
+
+    # loky's workers import no __main__: it works from notebooks and scripts without a guard
+    executor = loky.ProcessPoolExecutor(workers)
+    try:
+        yield from _in_order(
+            chunked, lambda chunk: executor.submit(prepare, chunk, preset), 2 * workers + 1
+        )
+    finally:
+        executor.shutdown(kill_workers=True)
+
+
+def _in_order(
+    chunked: Iterable[list[Encoded]],
+    submit: Callable[[list[Encoded]], "Future[Prepared]"],
+    ahead: int,
+) -> Iterator[Prepared]:
+    source = iter(chunked)
+    pending = collections.deque(submit(chunk) for chunk in itertools.islice(source, ahead))
+    while pending:
+        prepared = pending.popleft().result()
+        pending.extend(submit(chunk) for chunk in itertools.islice(source, 1))
+        yield prepared
+
+
+def prepare(chunk: list[Encoded], preset: Preset) -> Prepared:
+    """Decodes and preprocesses a chunk; never raises for what a packet holds."""
+    alerts = [alert for piece in chunk for alert in decode(piece)]
+    return prepare_alerts(alerts, preset, sum(piece.source_bytes for piece in chunk))
+
+
+def prepare_alerts(
+    alerts: Sequence[AlertPacket | Reject], preset: Preset, source_bytes: int = 0
+) -> Prepared:
+    """Rows and arrays of alerts that are decoded already."""
+    columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
+    arrays: list[AlertArrays] = []
+    accepted: list[int] = []
+    for row, alert in enumerate(alerts):
+        result: AlertArrays | Reject
+        if isinstance(alert, Reject):
+            result, candidate = alert, {}
+        else:
+            result, candidate = arrays_or_reject(alert, preset), alert.candidate
+        for name in TABLE_FIELDS:
+            columns[name].append(_table_value(name, candidate.get(name)))
+        columns["candid"].append(alert.candid)
+        columns["objectId"].append(alert.objectId)
+        columns["origin"].append(alert.origin)
+        if isinstance(result, Reject):
+            columns["drb_source"].append(None)
+            columns["reason"].append(result.reason)
+        else:
+            columns["drb_source"].append(result.drb_source)
+            columns["reason"].append(None)
+            if result.drb_source == "rb":
+                columns["drb"][row] = float(result.features[DRB_INDEX])
+            arrays.append(result)
+            accepted.append(row)
+    count = len(arrays)
+    features = np.empty((count, len(FEATURE_NAMES)), np.float32)
+    triplets = np.empty((count, STAMP_SIZE, STAMP_SIZE, 3), np.float32)
+    for index, result in enumerate(arrays):
+        features[index], triplets[index], _ = result
+    return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
+
+
+ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
+
+
+def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Reject:
+    """As `alert_arrays`, with a `Reject` in place of the error."""
+    try:
+        return alert_arrays(packet, preset)
+    except PacketError as error:
+        return Reject(str(error), packet.candid, packet.objectId, packet.origin)
+
+
+def _table_value(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in TEXT_FIELDS:
+        return {True: "t", False: "f"}[value] if isinstance(value, bool) else str(value)
+    if name in INTEGER_FIELDS:
+        return None if math.isnan(value) else int(value)
+    return float(value)

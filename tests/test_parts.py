@@ -1,0 +1,132 @@
+"""Score tables in parts: whatever kills a run, its rows are there once, in order."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from acai_jax import parts
+from acai_jax.errors import OutputError
+from acai_jax.parts import PartWriter
+
+RUN = {"inputs": ["night.tar"], "preset": "acai"}
+
+
+def table(first: int, count: int = 3) -> pl.DataFrame:
+    candid = range(first, first + count)
+    return pl.DataFrame(
+        {"candid": candid, "reason": ["null feature: drb" if c % 5 == 0 else None for c in candid]},
+        schema={"candid": pl.Int64, "reason": pl.String},
+    )
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(parts, "_PART_ROWS", 5)
+
+
+def test_complete_run(tmp_path, small_parts):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN) as writer:
+        for first in range(0, 30, 3):
+            writer.add(table(first))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(30))
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+    assert dict(writer.summary().iter_rows()) == {None: 24, "null feature": 6}
+
+
+def interrupt(out: Path, chunks: int) -> None:
+    with pytest.raises(KeyboardInterrupt), PartWriter(out, RUN) as writer:
+        for chunk in range(chunks):
+            writer.add(table(3 * chunk))
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_leaves_readable_parts_and_is_resumed(tmp_path, small_parts):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 5)
+    assert not out.exists()
+    written = pl.read_parquet(tmp_path / "scores.parquet.parts" / "*.parquet")
+    assert written["candid"].to_list() == list(range(15))
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert (writer.chunks_done, writer.rows_done()) == (5, 15)
+        for chunk in range(writer.chunks_done, 10):
+            writer.add(table(3 * chunk))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(30))
+
+
+def test_a_killed_run_is_resumed_without_gaps_or_doubles(tmp_path):
+    out = tmp_path / "scores.parquet"
+    program = (
+        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "from test_parts import RUN, table\n"
+        "from acai_jax import parts; parts._PART_ROWS = 5\n"
+        "with parts.PartWriter(sys.argv[1], RUN) as writer:\n"
+        "    for chunk in range(10_000):\n"
+        "        writer.add(table(3 * chunk)); time.sleep(0.005)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, out, Path(__file__).parent])
+    folder = tmp_path / "scores.parquet.parts"
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("part-*"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with PartWriter(out, RUN, resume=True) as writer:
+        done = writer.chunks_done
+        assert done >= 8
+        assert writer.rows_done() == 3 * done
+        writer.add(table(3 * done))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(3 * done + 3))
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 1)
+    with pytest.raises(OutputError, match=r"parts exists: --resume goes on"):
+        PartWriter(out, RUN)
+    with PartWriter(out, RUN, overwrite=True) as writer:
+        assert writer.chunks_done == 0
+        writer.add(table(100))
+    with pytest.raises(OutputError, match="exists"):
+        PartWriter(out, RUN)
+    assert pl.read_parquet(out)["candid"].to_list() == [100, 101, 102]
+
+
+def test_a_run_of_something_else_is_not_resumed(tmp_path):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 1)
+    with pytest.raises(OutputError, match=r"another run \(preset differ\)"):
+        PartWriter(out, {**RUN, "preset": "boom"}, resume=True)
+
+
+def test_resuming_a_complete_run_does_nothing(tmp_path):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN, resume=True) as writer:
+        writer.add(table(0))
+    before = out.read_bytes()
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert writer.complete
+    assert out.read_bytes() == before
+
+
+def test_a_missing_part_is_done_again(tmp_path, small_parts):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 6)
+    folder = tmp_path / "scores.parquet.parts"
+    sorted(folder.glob("part-*"))[1].unlink()
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert writer.chunks_done == 2
+        for chunk in range(2, 6):
+            writer.add(table(3 * chunk))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(18))
+
+
+def test_no_alerts_is_an_error(tmp_path):
+    with pytest.raises(OutputError, match="no alerts"), PartWriter(tmp_path / "s.parquet", RUN):
+        pass
