@@ -45,7 +45,7 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
         "acai_jax_version": metadata.version("acai_jax"),
     }
     weights = head_weights(bank.heads)
-    orbax.save(path, weights, overwrite=overwrite, custom_metadata=description)
+    orbax.save(str(path), weights, overwrite=overwrite, custom_metadata=description)
 
 
 def load_heads(path: str | os.PathLike[str]) -> HeadBank:
@@ -67,7 +67,7 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
     if not (folder / "orbax.checkpoint").exists():  # Orbax's own mark, written last
         raise CheckpointError(f"no checkpoint at {path}")
     try:
-        found = orbax.metadata(folder)
+        found = orbax.metadata(str(folder))
     except Exception as error:  # Orbax raises many types for a damaged directory
         raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
     try:
@@ -80,7 +80,7 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
             for name, leaf in head_weights(heads).items()
         }
         _check_weights(expected, found.metadata)
-        heads = with_weights(heads, orbax.load(folder, expected))
+        heads = with_weights(heads, orbax.load(str(folder), expected))
         return HeadBank(
             heads,
             tuple(description["classes"]),

@@ -60,6 +60,8 @@ def score(
     from acai_jax.parts import PartWriter
     from acai_jax.sources import source_files
 
+    if not paths:
+        raise SourceError("no paths given: name files, archives or directories of alerts")
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
     files = source_files(paths)
@@ -127,15 +129,15 @@ def show(
 
     first: Reject | None = None
     for alert in read_alerts(path):
-        if candid is not None and alert.candid != candid:
-            continue
-        if not isinstance(alert, Reject):
-            break
-        first = first or alert
+        if candid in (None, alert.candid):
+            if not isinstance(alert, Reject):
+                break
+            first = first or alert
     else:
         if first is not None:
             raise AcaiError(f"cannot read the alert: {first.reason}")
-        raise SourceError(f"no alert {candid or ''} in {path}")
+        wanted = "" if candid is None else f" with candid {candid}"
+        raise SourceError(f"no alert{wanted} in {path}")
     scorer = _load_scorer(model, weights)
     row = scorer.score_packets([alert], preset).row(0, named=True)
     scores = {name: row[f"acai_{name}"] for name in scorer.bank.classes}

@@ -218,8 +218,9 @@ class HeadBank:
     preset: Preset = "acai"
 
     def __post_init__(self) -> None:
-        if len(self.classes) != self.heads.score.bias.shape[0]:
-            raise ValueError(f"{self.heads.score.bias.shape[0]} heads for {self.classes}")
+        count = head_weights(self.heads)["score.bias"].shape[0]
+        if len(self.classes) != count:
+            raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
 
@@ -234,7 +235,6 @@ def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
         >>> heads.score.kernel.shape
         (5, 16, 1)
     """
-
     # run once: XLA takes seconds to optimise what runs for microseconds
     options = {"xla_backend_optimization_level": 0}
     create = jax.jit(functools.partial(_create_heads, config, count), compiler_options=options)
@@ -266,7 +266,11 @@ def apply_heads(
         (2, 5)
     """
     if jax.default_backend() == "cpu" and _has_fast_form(heads.config):
-        convs = [(conv.depthwise[...], conv.pointwise[...], conv.bias[...]) for conv in heads.convs]
+        weights = head_weights(heads)
+        convs = [
+            [weights[f"convs.{index}.{name}"] for name in ("depthwise", "pointwise", "bias")]
+            for index in range(4)
+        ]
         blocks = (
             SeparableConvBlock(*convs[0], *convs[1]),
             SeparableConvBlock(*convs[2], *convs[3]),

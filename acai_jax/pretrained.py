@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -201,7 +201,7 @@ def read_keras_weights(path: str | os.PathLike[str]) -> dict[str, dict[str, np.n
     """
     try:
         with h5py.File(path, "r") as file:
-            group = file["model_weights"]
+            group: Any = file["model_weights"]
             return {
                 layer: {
                     name.decode().rpartition("/")[2].removesuffix(":0"): np.asarray(

@@ -16,7 +16,7 @@ from acai_jax import workers
 from acai_jax.braai import Braai, drb_from_triplets
 from acai_jax.checkpoints import load_heads
 from acai_jax.errors import Reject, WeightsError
-from acai_jax.model import Head, HeadBank, apply_heads
+from acai_jax.model import HeadBank, apply_heads
 from acai_jax.packet import AlertPacket
 from acai_jax.pretrained import DEFAULT_GENERATION, cache_folder, load_braai, load_published
 from acai_jax.schema import (
@@ -89,9 +89,15 @@ class Scorer:
         options = cpu_compiler_options() if on_cpu else None
         leaves, structure = jax.tree.flatten(bank.heads)
         self._leaves: list[Array] = leaves
-        self._forward = jax.jit(
-            functools.partial(_logits_and_scores, structure), compiler_options=options
-        )
+        self.compiled_batches: list[int] = []
+        """Batch sizes compiled so far; constant once `warm_up` has run."""
+
+        def forward(leaves: list[Array], features: Array, triplets: Array) -> tuple[Array, Array]:
+            self.compiled_batches.append(len(features))  # runs when traced, not when called
+            logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
+            return logits, jax.nn.sigmoid(logits)
+
+        self._forward = jax.jit(forward, compiler_options=options)
         self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
 
     @classmethod
@@ -214,10 +220,6 @@ class Scorer:
                 np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32)
             )
 
-    def compiled_batches(self) -> int:
-        """How many programs are compiled so far; constant once `warm_up` has run."""
-        return self._forward._cache_size()
-
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)
         triplets = np.asarray(triplets, np.float32)
@@ -314,20 +316,9 @@ class Scorer:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the user has set JAX's cache already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _logits_and_scores(
-    structure: Any,
-    leaves: list[Array],
-    features: Float[Array, "b 25"],
-    triplets: Float[Array, "b 63 63 3"],
-) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
-    heads: Head = jax.tree.unflatten(structure, leaves)
-    logits = apply_heads(heads, features, triplets)
-    return logits, jax.nn.sigmoid(logits)
 
 
 def _apply_braai(braai: Braai, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:

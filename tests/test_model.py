@@ -180,7 +180,7 @@ def test_rows_and_columns_beyond_the_crop_change_nothing():
     "changes", [{"filters": (16,)}, {"filters": ()}, {"filters": (4,) * 10}, {"head_units": 0}]
 )
 def test_impossible_hyperparameters_are_refused(changes):
-    with pytest.raises(ValueError, match="filters must be pairs|needs a unit"):
+    with pytest.raises(ValueError, match=r"filters must be pairs|needs a unit"):
         HeadConfig(**changes)
 
 

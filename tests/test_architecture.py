@@ -1,0 +1,87 @@
+"""Data flows one way: a module imports only from earlier ones, and imports cost nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import acai_jax
+
+PACKAGE = Path(acai_jax.__file__).parent
+ORDER = (
+    *("schema", "errors", "avro", "packet", "sources", "stamps", "preprocess", "workers"),
+    *("separable", "model", "braai", "pretrained", "checkpoints", "score", "parts", "pictures"),
+    "cli",
+)
+
+
+def imports(path: Path) -> set[str]:
+    """Names of the project's modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            base, _, module = node.module.partition(".")
+            names = [module] if module else [alias.name for alias in node.names]
+            found |= {f"{base}.{name}" for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_place():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_modules_import_only_from_earlier_ones(module):
+    for name in imports(PACKAGE / f"{module}.py"):
+        package, _, imported = name.partition(".")
+        assert package not in ("train", "tfds_builders")
+        if package == "acai_jax":
+            assert ORDER.index(imported) < ORDER.index(module), f"{module} imports {imported}"
+
+
+def test_only_checkpoints_imports_orbax():
+    users = {m for m in ORDER if any("orbax" in name for name in imports(PACKAGE / f"{m}.py"))}
+    assert users == {"checkpoints"}
+
+
+@pytest.mark.parametrize("peer", ["tensorflow", "keras", "onnxruntime", "fastavro"])
+def test_peers_are_never_needed(peer):
+    assert not any(name.startswith(peer) for m in ORDER for name in imports(PACKAGE / f"{m}.py"))
+
+
+def loaded_after(statement: str) -> set[str]:
+    program = f"{statement}\nimport sys; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = loaded_after("import acai_jax")
+    assert not loaded & {"jax", "flax", "numpy", "polars", "h5py"}
+
+
+def test_importing_every_module_touches_no_device():
+    names = ", ".join(f"acai_jax.{module}" for module in ORDER)
+    program = (
+        f"import {names}\nfrom jax._src import xla_bridge\n"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_worker_processes_load_no_jax():
+    assert "jax" not in loaded_after("import acai_jax.workers")
+
+
+def test_public_names_are_all_there():
+    for name in acai_jax.__all__:
+        assert getattr(acai_jax, name) is not None
+    assert set(acai_jax.__all__) == set(acai_jax._HOME)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = acai_jax.no_such_name

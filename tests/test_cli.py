@@ -1,0 +1,129 @@
+"""The command line, run as users run it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from alerts import avro_bytes, packet_record
+
+COMMAND = (sys.executable, "-m", "acai_jax.cli")
+
+
+@pytest.fixture
+def night(tmp_path) -> Path:
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.avro").write_bytes(avro_bytes(packet_record(number)))
+    (folder / "5.avro").write_bytes(b"poison")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(real_data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "heads"
+    result = run("convert", path, "--weights", real_data / "acai_h5")
+    assert result.returncode == 0, result.stderr
+    assert "v d1_dnn_20201130" in result.stderr
+    return path
+
+
+def environment() -> dict[str, str]:
+    cache = Path(__file__).parents[1] / ".cache"
+    return {**os.environ, "ACAI_JAX_CACHE": str(cache), "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [(), ("score",), ("show",), ("convert",)])
+def test_help_is_there(command):
+    result = run(*command, "--help")
+    assert result.returncode == 0
+    assert "acai-jax" in result.stdout
+
+
+def test_score_writes_a_table_and_a_summary(checkpoint, night, tmp_path):
+    out = tmp_path / "scores.parquet"
+    result = run("score", night, "--model", checkpoint, "--out", out)
+    assert result.returncode == 0, result.stderr
+    table = pl.read_parquet(out)
+    assert table["candid"].to_list() == [packet_record(n)["candid"] for n in range(5)] + [None]
+    assert "alerts/s" in result.stderr
+    assert "rejected, not an Avro container" in result.stderr
+    again = run("score", night, "--model", checkpoint, "--out", out)
+    assert again.returncode == 1
+    assert "--resume goes on" in again.stderr
+    done = run("score", night, "--model", checkpoint, "--out", out, "--resume")
+    assert (done.returncode, "complete already" in done.stderr) == (0, True)
+
+
+def test_a_killed_run_is_resumed(checkpoint, tmp_path):
+    records = [packet_record(n % 50, candid=n) for n in range(600)]
+    night, out = tmp_path / "night.avro", tmp_path / "scores.parquet"
+    night.write_bytes(avro_bytes(*records))
+    arguments = ("score", night, "--model", checkpoint, "--out", out, "--workers", "1")
+    # parts are written every 30 s: write one for each chunk here, so that the kill falls between
+    program = (
+        "import sys; from acai_jax import cli, parts; parts._PART_ROWS = 1; "
+        "sys.argv = ['acai-jax', *sys.argv[1:]]; cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    folder = tmp_path / "scores.parquet.parts"
+    deadline = time.monotonic() + 100
+    while len(list(folder.glob("part-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = run(*arguments, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(600))
+
+
+def test_show_draws_a_png(checkpoint, night, tmp_path):
+    out = tmp_path / "alert.png"
+    candid = packet_record(3)["candid"]
+    result = run("show", night, "--candid", candid, "--model", checkpoint, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert str(candid) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score",), "no paths given"),
+        (("score", "no_such_night.tar"), "no such file or directory: no_such_night.tar"),
+        (("score", "{night}", "--model", "no_such_model"), "no checkpoint at no_such_model"),
+        (("score", "{night}", "--weights", "{night}"), "no acai_h.d1_dnn_20201130.h5"),
+        (("show", "{night}/5.avro"), "not an Avro container"),
+        (("show", "{night}", "--candid", "7"), "no alert with candid 7"),
+    ],
+)
+def test_mistakes_get_one_clear_line(night, arguments, message):
+    result = run(*(str(argument).format(night=night) for argument in arguments))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_flags_are_errors(night):
+    result = run("score", night, "--presets", "acai")
+    assert result.returncode == 2
