@@ -159,7 +159,7 @@ def fast_cpu_features(
 
 
 def cpu_compiler_options() -> dict[str, int]:
-    """Options for `jax.jit(..., compiler_options=...)` that suit `fast_cpu_features`.
+    """Options that suit `fast_cpu_features`, for the outermost `jax.jit(compiler_options=...)`.
 
     Returns:
         512-bit vectors where the processor has AVX-512 (XLA's own choice is 256 bits, 1.4 times
@@ -199,7 +199,7 @@ def _fence(
     # XLA:CPU ignores optimization_barrier and inlines inner jits, and would then recompute a step
     # for each of the next step's nine taps; it cannot fuse across a condition known at run time.
     result = jax.eval_shape(function, *arrays)
-    return lax.cond(valid, function, lambda *_: jnp.full(result.shape, jnp.nan), *arrays)
+    return lax.cond(valid, function, lambda *_: jnp.full_like(result, jnp.nan), *arrays)
 
 
 def _enough_terms(kernel: Float[Array, "c o"]) -> Float[Array, "t o"]:
