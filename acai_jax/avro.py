@@ -13,32 +13,33 @@ Source: Apache Avro 1.11 specification, "Binary Encoding" and "Object Container 
 import functools
 import itertools
 import json
+import mmap
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from acai_jax.errors import AvroError
 
 MAGIC = b"Obj\x01"
 MAX_BLOCK_BYTES = 64 * 2**20
-_MAX_SCHEMA_BYTES = 4 * 2**20
+_MAX_SCHEMA_BYTES = 2**20
+_MAX_METADATA = 1_000
 _MAX_SCHEMA_NODES = 5_000
 _MAX_DEPTH = 12  # CPython allows 20 nested loops in one function
 _SYNC_BYTES = 16
 _FIXED_BYTES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+_INVALID_SCHEMA = (
+    *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
+    *(RecursionError, MemoryError, SyntaxError),
+)
+
+Buffer = bytes | mmap.mmap
+"""What containers are read from."""
 
 RecordReader = Callable[[bytes, int], tuple[dict[str, Any], int]]
 """(block, position) -> (record, position after it)."""
-
-
-class Buffer(Protocol):
-    """What containers are read from: bytes or a memory-mapped file."""
-
-    def __getitem__(self, key: slice, /) -> bytes: ...
-    def __len__(self) -> int: ...
-    def find(self, sub: bytes, start: int = ..., /) -> int: ...
 
 
 class Header(NamedTuple):
@@ -60,13 +61,16 @@ def read_header(buffer: Buffer) -> Header:
     if head[:4] != MAGIC:
         raise AvroError("not an Avro container: its magic bytes are missing")
     meta: dict[bytes, bytes] = {}
-    position = 4
+    position, entries = 4, 0
     try:
         while count := (step := _long(head, position))[0]:
             position = step[1]
             if count < 0:  # a negative count is followed by the block's size in bytes
                 count, position = -count, _long(head, position)[1]
-            for _ in range(min(count, len(head))):
+            entries += count
+            if entries > _MAX_METADATA:
+                raise AvroError("damaged Avro: too many entries in the container's head")
+            for _ in range(count):
                 key, position = _bytes(head, position, len(head))
                 meta[key], position = _bytes(head, position, len(head))
         position = step[1]
@@ -146,13 +150,14 @@ def split_container(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[bytes, i
             count, offset = _long(framing, 0)
             size, offset = _long(framing, offset)
             end = position + offset + size + _SYNC_BYTES
-            sound = size >= 0 and buffer[end - _SYNC_BYTES : end] == header.sync
+            sound = 0 <= size <= MAX_BLOCK_BYTES
+            sound = sound and buffer[end - _SYNC_BYTES : end] == header.sync
         except (AvroError, IndexError):
             count, end, sound = 1, position, False
         if not sound:  # hand on all up to the next marker: the piece's reader reports it
-            found = buffer.find(header.sync, position)
-            end = len(buffer) if found < 0 else found + _SYNC_BYTES
-            end = max(min(end, position + MAX_BLOCK_BYTES), position + 1)
+            limit = min(position + MAX_BLOCK_BYTES, len(buffer))
+            found = buffer.find(header.sync, position, limit)
+            end = limit if found < 0 else found + _SYNC_BYTES
         position, records = end, records + max(count, 1)
         if position - start >= piece_bytes:
             yield head + buffer[start:position], records
@@ -229,6 +234,8 @@ def _more(buffer: bytes, position: int, value: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 127) << shift
         if byte < 128:
+            if value >> 64:
+                break
             return value, position
     raise AvroError("damaged Avro: a number of more than 64 bits")
 
@@ -251,7 +258,7 @@ def _bytes(buffer: bytes, position: int, end: int) -> tuple[bytes, int]:
 # --- schema -> Python function ---------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def compile_schema(schema: bytes, skip: frozenset[str] = frozenset()) -> RecordReader:
     """Compiles an Avro schema into a function that reads one record.
 
@@ -286,7 +293,7 @@ def compile_schema(schema: bytes, skip: frozenset[str] = frozenset()) -> RecordR
         }
         # Names and symbols from the schema enter this code as literals only.
         exec(compile(body, "<avro schema>", "exec"), scope)
-    except (KeyError, TypeError, AttributeError, RecursionError, MemoryError, SyntaxError) as error:
+    except _INVALID_SCHEMA as error:
         raise AvroError(f"damaged Avro: its schema is not valid ({error!r:.80})") from None
     return _guard(scope["read"])
 
@@ -310,9 +317,18 @@ def _guard(read: Callable[[bytes, int, int], tuple[dict[str, Any], int]]) -> Rec
 
 def _fixed_union_sizes(schema: Any) -> dict[int, int] | None:
     """{branch byte: bytes that it and its value take} of a union of fixed-size types."""
-    if not isinstance(schema, list) or not all(str(t) in _FIXED_BYTES for t in schema):
+    if not isinstance(schema, list) or len(schema) > 64:
         return None
-    return {2 * i: 1 + _FIXED_BYTES[t] for i, t in enumerate(schema[:64])}
+    if not all(isinstance(t, str) and t in _FIXED_BYTES for t in schema):
+        return None
+    return {2 * i: 1 + _FIXED_BYTES[t] for i, t in enumerate(schema)}
+
+
+def _fixed_size(schema: dict[str, Any]) -> int:
+    size = int(schema["size"])
+    if not 0 <= size <= MAX_BLOCK_BYTES:
+        raise AvroError("damaged Avro: its schema has an impossible size")
+    return size
 
 
 class _Compiler:
@@ -346,11 +362,17 @@ class _Compiler:
         self.constants[name] = table
         return name
 
+    def spend(self, nodes: int) -> None:
+        """Keeps the code small, also where a schema names a large type again and again."""
+        self.nodes += nodes
+        if self.nodes > _MAX_SCHEMA_NODES:
+            raise AvroError("damaged Avro: its schema is larger than any alert's")
+
     def resolve(self, schema: Any, space: str, depth: int) -> tuple[str, Any, str]:
         """(type name, definition, namespace) of a schema node, following named types."""
-        self.nodes += 1
-        if self.nodes > _MAX_SCHEMA_NODES or depth > 3 * _MAX_DEPTH:
-            raise AvroError("damaged Avro: its schema is larger than any alert's")
+        self.spend(1)
+        if depth > 3 * _MAX_DEPTH:
+            raise AvroError("damaged Avro: its schema is nested too deeply")
         if isinstance(schema, list):
             return "union", schema, space
         if isinstance(schema, str):
@@ -410,10 +432,11 @@ class _Compiler:
             decode = ".decode()" if kind == "string" else ""
             self.emit(depth, f"{v}, p = b[p : p + {v}]{decode}, p + {v}")
         elif kind == "fixed":
-            size = int(schema["size"])
+            size = _fixed_size(schema)
             self.emit(depth, f"{v} = b[p : p + {size}]", f"p += {size}")
         elif kind == "enum":
             self.long(v, depth)
+            self.spend(len(schema["symbols"]))
             symbols = {i: str(name) for i, name in enumerate(schema["symbols"])}
             self.emit(depth, f"{v} = {self.constant(symbols)}[{v}]")
         elif kind == "record":
@@ -435,7 +458,7 @@ class _Compiler:
         """Emits code that steps over one value."""
         kind, schema, space = self.resolve(schema, space, depth)
         if kind in _FIXED_BYTES or kind == "fixed":
-            self.advance(_FIXED_BYTES[kind] if kind != "fixed" else int(schema["size"]), depth)
+            self.advance(_FIXED_BYTES[kind] if kind != "fixed" else _fixed_size(schema), depth)
         elif kind in ("int", "long", "enum"):
             self.emit(depth, "while b[p] > 127: p += 1", "p += 1")
         elif kind in ("string", "bytes"):
@@ -469,11 +492,11 @@ class _Compiler:
         They make most of a history, and tend to be all there or all null: so look at all their
         branch bytes at once before looking at each.
         """
+        self.spend(count)
         one_by_one = f"p += {self.constant(sizes)}[b[p]]"
         if count < 4:
             self.emit(depth, *[one_by_one] * count)
             return
-        self.nodes += count
         for number, (branch, size) in enumerate(sizes.items()):
             run = f"b[p : p + {size * count} : {size}] == {bytes([branch] * count)!r}"
             self.emit(depth, f"{'el' if number else ''}if {run}: p += {size * count}")
@@ -481,8 +504,6 @@ class _Compiler:
 
     def advance(self, size: int, depth: int) -> None:
         """Steps `size` bytes on, in one addition for a run of fixed-size fields."""
-        if size < 0:
-            raise AvroError("damaged Avro: its schema has a negative size")
         if size == 0:
             return
         last = re.fullmatch(r"( +)p \+= (\d+)", self.lines[-1]) if self.lines else None
@@ -507,7 +528,7 @@ class _Compiler:
     def union(self, branches: list[Any], depth: int, branch: Callable[[Any, int], Any]) -> None:
         v = self.variable()
         self.emit(depth, f"{v} = b[p]; p += 1")
-        for index, schema in enumerate(branches[:63]):
+        for index, schema in enumerate(branches[:64]):  # more would take a second branch byte
             self.emit(depth, f"{'el' if index else ''}if {v} == {2 * index}:")
             statement = branch(schema, depth + 1)
             self.emit(depth + 1, statement or "pass")
@@ -523,12 +544,15 @@ class _Compiler:
         self.emit(depth + 1, f"if {n} == 0: break", f"if {n} < 0:")
         self.length(self.variable(), depth + 2)  # the block's size in bytes, not needed
         message = "truncated Avro: an array runs past the end"
+        last = self.variable()
         self.emit(
             depth + 1,
             f" {n} = -{n}",
-            # an item takes a byte or more; the position check stops those that take none
             f"if {n} > e - p: raise AvroError({message!r})",
+            # items that take no bytes would make a few bytes into millions of items
+            f"{last} = -1",
             f"for _ in range({n}):",
-            f" if p >= e: raise AvroError({message!r})",
+            f" if not {last} < p < e: raise AvroError({message!r})",
+            f" {last} = p",
         )
         return depth + 2

@@ -81,8 +81,6 @@ def score(
             return
         if writer.chunks_done:
             _console.print(f"going on after {writer.rows_done():,} alerts")
-        with _console.status("compiling"):
-            scorer.warm_up()
         started, rows = time.monotonic(), 0
         with _progress(sum(sizes)) as (bar, task):
 

@@ -102,6 +102,7 @@ class SeparableConv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
+        """The convolution, without activation."""
         return separable_conv(x, self.depthwise[...], self.pointwise[...], self.bias[...])
 
 

@@ -1,6 +1,7 @@
 """One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -72,12 +73,14 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
         acai_jax.errors.AvroError: not an Avro container: its magic bytes are missing
     """
     refuse_confluent_framing(raw)
-    records = list(avro.read_container(raw, skipped_fields(histories)))
+    # two are enough to know: a hostile message holds millions
+    records = list(itertools.islice(avro.read_container(raw, skipped_fields(histories)), 2))
     for record in records:
         if isinstance(record, PacketError):
             raise record
     if len(records) != 1:
-        raise PacketError(f"not one alert: the container holds {len(records)} records")
+        number = "more than one record" if records else "no record"
+        raise PacketError(f"not one alert: the container holds {number}")
     (record,) = records
     assert isinstance(record, dict)
     return packet_from_record(record)
@@ -114,21 +117,19 @@ def packet_from_record(record: Mapping[str, Any], origin: str | None = None) -> 
         Traceback (most recent call last):
         acai_jax.errors.PacketError: missing field: candidate
     """
-    for survey, marks in _OTHER_SURVEYS.items():
-        if not marks.isdisjoint(record):
-            raise PacketError(
-                f"not a ZTF alert: a packet of {survey}; "
-                "classifiers trained on ZTF stamps do not transfer"
-            )
-    publisher = record.get("publisher")
-    if isinstance(publisher, str) and not publisher.startswith("ZTF") and "-mirar" in publisher:
-        raise PacketError(f"not a ZTF alert: published by {publisher[:40]!r}")
+    if survey := _other_survey(record):
+        raise PacketError(
+            f"not a ZTF alert: a packet of {survey}; "
+            "classifiers trained on ZTF stamps do not transfer"
+        )
     candidate = record.get("candidate")
     if not isinstance(candidate, Mapping):
         raise PacketError("missing field: candidate")
     object_id = record.get("objectId")
-    if not isinstance(object_id, str):
+    if object_id is None:
         raise PacketError("missing field: objectId")
+    if not _is_text(object_id):
+        raise PacketError(f"wrong type: objectId is {object_id!r:.40}, not text")
     candid = _candid(record.get("candid"))
     if candid is None and (candid := _candid(candidate.get("candid"))) is None:
         raise PacketError("missing field: candid")
@@ -165,7 +166,27 @@ def packet_or_reject(record: Mapping[str, Any], origin: str | None = None) -> Al
                 candid = _candid(value) if candid is None else candid
             except PacketError:
                 continue
-        return Reject(str(error), candid, object_id if isinstance(object_id, str) else None, origin)
+        return Reject(str(error), candid, object_id if _is_text(object_id) else None, origin)
+
+
+def _other_survey(record: Mapping[str, Any]) -> str | None:
+    for survey, marks in _OTHER_SURVEYS.items():
+        if not marks.isdisjoint(record):
+            return survey
+    # WINTER's first packets had ZTF's field names
+    for value in (record.get("publisher"), record.get("objectId")):
+        if isinstance(value, str) and value.upper().startswith(("WINTER", "WNTR", "WIRC")):
+            return "WINTER"
+    return None
+
+
+def _is_int64(value: float) -> bool:
+    return value.is_integer() and int(value) in _INT64
+
+
+def _is_text(value: object) -> bool:
+    # JSON can hold half a surrogate pair, which no table can
+    return isinstance(value, str) and (value.isascii() or value.isprintable())
 
 
 def _candid(value: object) -> int | None:
@@ -185,13 +206,13 @@ def _check_types(candidate: Mapping[str, Any]) -> None:
         value = candidate.get(name)
         if type(value) is float:
             # a columnar file stores a nullable integer as a float, its null as NaN
-            if name in INTEGER_FIELDS and not value.is_integer() and not math.isnan(value):
+            if name in INTEGER_FIELDS and not (math.isnan(value) or _is_int64(value)):
                 raise PacketError(f"wrong type: candidate.{name} is {value!r}, not an integer")
         elif value is not None and (type(value) is not int or value not in _INT64):
             raise PacketError(f"wrong type: candidate.{name} is {value!r:.40}, not a number")
     for name in TEXT_FIELDS:
         value = candidate.get(name)
-        if not isinstance(value, str | int | None):
+        if not (value is None or isinstance(value, int) or _is_text(value)):
             raise PacketError(f"wrong type: candidate.{name} is {value!r:.40}, not text")
     for name in REQUIRED_FIELDS:
         value = candidate.get(name)
@@ -209,4 +230,8 @@ def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:
 
 def _history(record: Mapping[str, Any], name: str) -> tuple[Mapping[str, Value], ...] | None:
     rows = record.get(name)
-    return None if rows is None else tuple(rows)
+    if rows is None:
+        return None
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
+        raise PacketError(f"wrong type: {name} is not an array of records")
+    return tuple(rows)

@@ -31,8 +31,9 @@ from acai_jax.separable import cpu_compiler_options
 from acai_jax.sources import Encoded, Paths, encoded_alerts
 
 PUBLISHED: Final = "published"
-_CPU_BATCHES: Final = (1, 8, 32, 128)
+_CPU_BATCHES: Final = (1, 8, 16, 32, 128)
 _ACCELERATOR_BATCHES: Final = (1, 32, 512, 4096)
+_SMALL_BATCH: Final = 8  # up to this many alerts, a second thread costs more than it brings
 
 Progress = Callable[[pl.DataFrame, int], None]
 """Called with each finished stretch of the score table, and the bytes of source behind it."""
@@ -86,6 +87,7 @@ class Scorer:
         self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
         self._threads = workers.default_workers() if on_cpu else 1
+        self._pool = ThreadPoolExecutor(self._threads)
         options = cpu_compiler_options() if on_cpu else None
         leaves, structure = jax.tree.flatten(bank.heads)
         self._leaves: list[Array] = leaves
@@ -174,15 +176,14 @@ class Scorer:
             num_workers = workers.default_workers() if len(first) > 1 else 0
             chunked = _chain(first, chunked)
         prepared = workers.prepare_chunks(chunked, preset, num_workers)
-        with ThreadPoolExecutor(self._threads) as pool:
-            pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
-            for chunk in prepared:
-                future = pool.submit(self._score_prepared, chunk, preset)
-                pending.append((future, chunk.source_bytes))
-                if len(pending) > self._threads:
-                    yield _finish(*pending.popleft(), progress)
-            while pending:
+        pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
+        for chunk in prepared:
+            future = self._pool.submit(self._score_prepared, chunk, preset)
+            pending.append((future, chunk.source_bytes))
+            if len(pending) > self._threads:
                 yield _finish(*pending.popleft(), progress)
+        while pending:
+            yield _finish(*pending.popleft(), progress)
 
     def score_packets(
         self, alerts: Sequence[AlertPacket | Reject], preset: Preset = "acai"
@@ -228,15 +229,19 @@ class Scorer:
             raise ValueError(
                 f"expected (b, 25) and (b, 63, 63, 3), not {features.shape}, {triplets.shape}"
             )
-        if count <= self._batches[-1]:
+        share = -(-count // self._threads)
+        size = next((size for size in self._batches if size >= share), self._batches[-1])
+        if count <= max(size, _SMALL_BATCH):
             return self._batch(features, triplets)
-        with ThreadPoolExecutor(self._threads) as pool:
-            return self._in_batches(features, triplets, pool.map)
+        return self._in_batches(features, triplets, size, self._pool.map)
 
     def _in_batches(
-        self, features: np.ndarray, triplets: np.ndarray, map_batches: Callable[..., Iterable[Any]]
+        self,
+        features: np.ndarray,
+        triplets: np.ndarray,
+        size: int,
+        map_batches: Callable[..., Iterable[Any]],
     ) -> tuple[np.ndarray, np.ndarray]:
-        size = self._batches[-1]
         starts = range(0, max(len(features), 1), size)
         pieces = [(features[i : i + size], triplets[i : i + size]) for i in starts]
         logits, scores = zip(*map_batches(lambda piece: self._batch(*piece), pieces), strict=True)
@@ -266,7 +271,8 @@ class Scorer:
             for row, value in zip(accepted[missing], drb, strict=True):
                 columns["drb"][row] = None if np.isnan(value) else float(value)
                 columns["reason"][row] = reason
-        _, scores = self._in_batches(features, prepared.triplets, map)
+        largest = self._batches[-1]  # other chunks are scored beside this one, in other threads
+        _, scores = self._in_batches(features, prepared.triplets, largest, map)
         for row in accepted[~np.isfinite(scores).all(axis=1)]:
             columns["reason"][row] = columns["reason"][row] or "score is not a number"
         return self._table(columns, accepted, scores, preset)

@@ -5,18 +5,20 @@ small pieces of undecoded packets, `decode` turns one piece into packets. Both k
 and memory stays bounded by a few pieces, however large an archive is.
 """
 
+import codecs
 import dataclasses
 import io
 import itertools
 import json
 import mmap
 import os
+import re
 import tarfile
 import zlib
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final, cast
 
 from isal import igzip, isal_zlib
 
@@ -49,11 +51,23 @@ SUFFIXES: Final = (
 _PIECE_BYTES: Final = 2**20
 _WHOLE_FILE_BYTES: Final = 2 * 2**20  # Avro files up to this size are left to the workers whole
 _MAX_MEMBER_BYTES: Final = 256 * 2**20
+_MAX_CONTAINER_ALERTS: Final = 10_000  # in a small container or one block of a large one
 _MAX_DOCUMENT_BYTES: Final = 16 * 2**20
+_MAX_DOCUMENT_DEPTH: Final = 32
+_MAX_REFUSED_DOCUMENTS: Final = 1_000
+_MAX_TAR_HEADER_BYTES: Final = 2**20
+_MAX_TAR_SKIP_BYTES: Final = 64 * 2**30
+_TAR_EXTENSIONS: Final = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _TAR_PADDING_BYTES: Final = 20 * 512  # one tar record: zeros up to this length are no damage
 _PARQUET_ROWS: Final = 64
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_DAMAGED = (EOFError, OSError, zlib.error, isal_zlib.error, igzip.BadGzipFile, tarfile.TarError)
+_DAMAGED: Final = cast(
+    tuple[type[Exception], ...],
+    (EOFError, OSError, zlib.error, isal_zlib.error, igzip.BadGzipFile, tarfile.TarError),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +100,7 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
         One `AlertPacket` per alert, or a `Reject` with the reason for what cannot be read.
 
     Raises:
-        SourceError: a path does not exist, or is of no known kind.
+        SourceError: a path does not exist, or the only file is of no known kind.
 
     Example:
         >>> list(read_alerts("no_such_night.tar.gz"))
@@ -107,7 +121,11 @@ def source_files(paths: Paths) -> list[Path]:
         paths = [paths]
     files: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:
+            raise SourceError(f"unreadable path: {error.strerror}: {_text(path):.200}") from None
+        if is_folder:
             found = sorted(
                 Path(folder) / name
                 for folder, _, names in os.walk(path)
@@ -117,7 +135,7 @@ def source_files(paths: Paths) -> list[Path]:
             if not found:
                 raise SourceError(f"no alerts in {path}: looked for {', '.join(SUFFIXES)}")
             files.extend(found)
-        elif path.exists():
+        elif exists:
             files.append(path)
         else:
             raise SourceError(f"no such file or directory: {path}")
@@ -128,9 +146,10 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
     """Yields small pieces of undecoded packets from all `paths`, in order.
 
     Raises:
-        SourceError: a path does not exist, or is of no known kind.
+        SourceError: a path does not exist, or the only file is of no known kind.
     """
-    for path in source_files(paths):
+    files = source_files(paths)
+    for path in files:
         try:
             with path.open("rb") as file:
                 before = 0
@@ -139,8 +158,11 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
                     yield dataclasses.replace(encoded, source_bytes=position - before)
                     before = position
         except OSError as error:
-            reason = f"unreadable file: {error.strerror or error}"
-            yield Encoded(str(path), Reject(reason, origin=str(path)))
+            yield _rejected(_text(path), f"unreadable file: {error.strerror or error}")
+        except SourceError as error:
+            if len(files) == 1:
+                raise
+            yield _rejected(_text(path), str(error))  # a long run goes on
 
 
 def decode(encoded: Encoded, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
@@ -161,184 +183,265 @@ def decode(encoded: Encoded, *, histories: bool = False) -> Iterator[AlertPacket
         except PacketError as error:
             yield Reject(str(error), origin=origin)
             return
-        for record in avro.read_container(raw, skipped_fields(histories)):
+        records = avro.read_container(raw, skipped_fields(histories))
+        for record in itertools.islice(records, _MAX_CONTAINER_ALERTS):
             if isinstance(record, AvroError):
                 yield Reject(str(record), origin=origin)
             else:
                 yield packet_or_reject(record, origin)
+        if next(records, None) is not None:
+            reason = f"too many records: the first {_MAX_CONTAINER_ALERTS} of a container were read"
+            yield Reject(reason, origin=origin)
 
 
-def _encoded_file(path: Path, file: BinaryIO, histories: bool) -> Iterator[Encoded]:
+def _rejected(origin: str, reason: str) -> Encoded:
+    return Encoded(origin, Reject(reason, origin=origin))
+
+
+def _text(name: str | Path) -> str:
+    """A file's name as text that tables can hold, even if it is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Iterator[Encoded]:
     """The pieces of one file; the position of `file` tells how much of it is read."""
-    origin = str(path)
+    origin = _text(path)
     magic = file.read(512)
     file.seek(0)
     if magic.startswith(_GZIP_MAGIC):
-        with cast(BinaryIO, igzip.open(file, "rb")) as unzipped:
+        with cast(io.BufferedIOBase, igzip.open(file, "rb")) as unzipped:
             try:
                 magic = unzipped.read(512)
             except _DAMAGED as error:
-                yield Encoded(origin, Reject(f"damaged gzip: {error}", origin=origin))
+                yield _rejected(origin, f"damaged gzip: {error}")
                 return
             unzipped.seek(0)
             if magic.startswith(avro.MAGIC):
-                yield _whole(origin, unzipped)
+                yield from _encoded_member(origin, unzipped)
             else:
-                yield from _encoded_stream(origin, magic, unzipped)
+                yield from _encoded_stream(origin, magic, unzipped, histories)
     elif magic.startswith(avro.MAGIC):
-        yield from _encoded_avro(path, file)
+        size = os.fstat(file.fileno()).st_size
+        if size <= _WHOLE_FILE_BYTES:
+            file.seek(size)
+            yield Encoded(origin, path)
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            for piece in _split(origin, buffer):
+                file.seek(min(size, file.tell() + len(cast(bytes, piece.content))))
+                yield piece
     elif magic.startswith(b"PAR1"):
         yield from _encoded_parquet(path, file, histories)
     elif path.suffix == ".avro" and not magic.lstrip().startswith((b"{", b"[")):
+        file.seek(0, os.SEEK_END)
         yield Encoded(origin, path)  # the decoder says what is wrong with it
     else:
-        yield from _encoded_stream(origin, magic, file)
+        yield from _encoded_stream(origin, magic, file, histories)
 
 
-def _encoded_stream(origin: str, magic: bytes, stream: BinaryIO) -> Iterator[Encoded]:
+def _encoded_stream(
+    origin: str, magic: bytes, stream: io.BufferedIOBase, histories: bool
+) -> Iterator[Encoded]:
     if magic[257:262] == b"ustar":
         yield from _encoded_tar(origin, stream)
     elif magic.lstrip().startswith((b"{", b"[")):
-        yield from _encoded_json(origin, stream)
+        yield from _encoded_json(origin, stream, skipped_fields(histories))
     else:
         raise SourceError(f"not a source of alerts: {origin} (its first bytes: {magic[:8]!r})")
 
 
-def _whole(origin: str, stream: BinaryIO) -> Encoded:
+def _encoded_member(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
     """A compressed file or an archive's member, which holds one Avro container."""
-    content: bytes | Reject
     try:
-        content = stream.read(_MAX_MEMBER_BYTES + 1)
+        content = bytearray()  # grown by pieces: one large read() would allocate it all
+        while len(content) <= _MAX_MEMBER_BYTES and (part := stream.read(_PIECE_BYTES)):
+            content += part
     except _DAMAGED as error:
-        content = Reject(f"damaged archive: {error}", origin=origin)
-    if isinstance(content, bytes) and len(content) > _MAX_MEMBER_BYTES:
-        size = _MAX_MEMBER_BYTES // 2**20
-        content = Reject(f"too large: more than {size} MiB in one compressed file", origin=origin)
-    return Encoded(origin, content)
-
-
-def _encoded_avro(path: Path, file: BinaryIO) -> Iterator[Encoded]:
-    origin = str(path)
-    size = os.fstat(file.fileno()).st_size
-    if size <= _WHOLE_FILE_BYTES:
-        file.seek(size)
-        yield Encoded(origin, path)
+        yield _rejected(origin, f"damaged archive: {error}")
         return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-        try:
-            for piece, count in avro.split_container(buffer, _PIECE_BYTES):
-                file.seek(len(piece), os.SEEK_CUR)
-                yield Encoded(origin, piece, count)
-        except AvroError as error:
-            yield Encoded(origin, Reject(str(error), origin=origin))
+    if len(content) > _MAX_MEMBER_BYTES:
+        size = _MAX_MEMBER_BYTES // 2**20
+        yield _rejected(origin, f"too large: more than {size} MiB in one compressed file")
+    elif len(content) > _WHOLE_FILE_BYTES:
+        yield from _split(origin, bytes(content))
+    else:
+        yield Encoded(origin, bytes(content))
 
 
-def _encoded_tar(origin: str, stream: BinaryIO) -> Iterator[Encoded]:
+def _split(origin: str, container: avro.Buffer) -> Iterator[Encoded]:
+    try:
+        for piece, count in avro.split_container(container, _PIECE_BYTES):
+            yield Encoded(origin, piece, count)
+    except AvroError as error:
+        yield _rejected(origin, str(error))
+
+
+class _TarHeader(tarfile.TarInfo):
+    """A member's header; tarfile would read an extension of any size into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarHeader":
+        header = super().frombuf(buf, encoding, errors)
+        sparse = header.type == tarfile.GNUTYPE_SPARSE
+        if sparse or (header.type in _TAR_EXTENSIONS and header.size > _MAX_TAR_HEADER_BYTES):
+            raise tarfile.InvalidHeaderError("oversized extension")  # type: ignore[attr-defined]
+        return header
+
+
+def _encoded_tar(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
     try:
         # "r|" reads strictly forward: nothing is unpacked, nothing is kept. Without ignore_zeros
         # a damaged header would silently end the archive.
-        with tarfile.open(fileobj=stream, mode="r|", ignore_zeros=True) as archive:
+        with tarfile.open(
+            fileobj=stream, mode="r|", ignore_zeros=True, tarinfo=_TarHeader
+        ) as archive:
             end = 0
             for member in archive:
-                archive.members = []  # or the list of members grows with the archive
+                # or the list of members grows with the archive
+                archive.members = []  # type: ignore[attr-defined]
                 if member.offset - end > _TAR_PADDING_BYTES:
                     yield _tar_gap(origin, member.offset - end)
                 end = member.offset_data + member.size
                 extracted = archive.extractfile(member) if member.isreg() else None
-                if extracted is None or not member.name.lower().endswith(".avro"):
-                    continue
-                yield _whole(f"{origin}:{member.name}", cast(BinaryIO, extracted))
+                if extracted is not None and member.name.lower().endswith(".avro"):
+                    name = f"{origin}:{_text(member.name)}"
+                    yield from _encoded_member(name, cast(io.BufferedIOBase, extracted))
+                if archive.offset - member.offset > _MAX_TAR_SKIP_BYTES:
+                    raise tarfile.ReadError(f"a member of {member.size} bytes")
             if archive.offset - end > 2 * _TAR_PADDING_BYTES:
                 yield _tar_gap(origin, archive.offset - end)
-    except _DAMAGED as error:
-        reason = f"damaged archive: {error}; the rest of it cannot be read"
-        yield Encoded(origin, Reject(reason, origin=origin))
+            elif archive.offset - end < tarfile.BLOCKSIZE:
+                yield _rejected(origin, "truncated archive: its end mark is missing")
+    except Exception as error:  # tarfile raises many types on hostile headers
+        yield _rejected(origin, f"damaged archive: {error}; the rest of it cannot be read")
 
 
 def _tar_gap(origin: str, size: int) -> Encoded:
-    reason = f"damaged archive: {size} bytes are no archive members"
-    return Encoded(origin, Reject(reason, origin=origin))
+    return _rejected(origin, f"damaged archive: {size} bytes are no archive members")
 
 
-def _encoded_parquet(path: Path, file: BinaryIO, histories: bool) -> Iterator[Encoded]:
+def _encoded_parquet(path: Path, file: io.BufferedIOBase, histories: bool) -> Iterator[Encoded]:
     import pyarrow
     from pyarrow import parquet
 
-    origin = str(path)
+    origin = _text(path)
     try:
-        table = parquet.ParquetFile(path)
-        skip = skipped_fields(histories)
-        columns = [name for name in table.schema_arrow.names if name not in skip]
-        size, rows = os.fstat(file.fileno()).st_size, 0
-        for batch in table.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
-            rows += batch.num_rows
-            file.seek(size * rows // table.metadata.num_rows)
-            yield Encoded(origin, batch.to_pylist(), batch.num_rows)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = f"damaged Parquet: {str(error).splitlines()[0]:.200}"
-        yield Encoded(origin, Reject(reason, origin=origin))
+        with pyarrow.OSFile(os.fsencode(path)) as source:
+            table = parquet.ParquetFile(source)
+            skip = skipped_fields(histories)
+            columns = [name for name in table.schema_arrow.names if name not in skip]
+            size, rows = os.fstat(file.fileno()).st_size, 0
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
+                rows += batch.num_rows
+                file.seek(min(size, size * rows // max(1, table.metadata.num_rows)))
+                yield Encoded(origin, batch.to_pylist(), batch.num_rows)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        yield _rejected(origin, f"damaged Parquet: {str(error).partition(chr(10))[0]:.200}")
 
 
 # --- JSON --------------------------------------------------------------------------------------
 
+_BETWEEN_DOCUMENTS: Final = re.compile(r"[\s,\[\]]*")
+_NEXT_LINE: Final = re.compile(r"\n[ \t\r,\[]*\{")
+_NEXT_BRACE: Final = re.compile(r"\}[\s,]*\{")
 
-def _encoded_json(origin: str, stream: BinaryIO) -> Iterator[Encoded]:
-    documents = _json_documents(io.TextIOWrapper(stream, "utf-8", errors="replace"))
+
+def _encoded_json(
+    origin: str, stream: io.BufferedIOBase, skip: frozenset[str]
+) -> Iterator[Encoded]:
+    # unlike a TextIOWrapper, this leaves the file open when it is dropped
+    documents = _json_documents(codecs.getreader("utf-8")(stream, "replace"))
     try:
         while batch := list(itertools.islice(documents, 16)):
             for refused, group in itertools.groupby(batch, lambda d: isinstance(d, Reject)):
                 if refused:
                     for reject in cast(Iterator[Reject], group):
-                        reject = dataclasses.replace(reject, origin=origin)
-                        yield Encoded(origin, reject)
+                        yield _rejected(origin, reject.reason)
                 else:
-                    records = cast(list[Mapping[str, Any]], list(group))
+                    records: list[Mapping[str, Any]] = [
+                        {key: value for key, value in document.items() if key not in skip}
+                        for document in cast(Iterator[Mapping[str, Any]], group)
+                    ]
                     yield Encoded(origin, records, len(records))
     except _DAMAGED as error:
-        yield Encoded(origin, Reject(f"damaged gzip: {error}", origin=origin))
+        yield _rejected(origin, f"damaged gzip: {error}")
 
 
-def _json_documents(text: io.TextIOWrapper) -> Iterator[Mapping[str, Any] | Reject]:
+def _json_documents(text: codecs.StreamReader) -> Iterator[Mapping[str, Any] | Reject]:
     """The documents of a JSON array, of JSON lines, or of documents one after the other."""
     decoder = json.JSONDecoder(object_hook=_from_extended)
-    buffer, more = "", True
-    while True:
-        buffer = buffer.lstrip(" \t\r\n,[]")
+    buffer, at, more = "", 0, True
+    refused = 0  # in a row
+    while refused < _MAX_REFUSED_DOCUMENTS:
+        at = cast(re.Match[str], _BETWEEN_DOCUMENTS.match(buffer, at)).end()
         try:
-            document, end = decoder.raw_decode(buffer)
+            document, at = decoder.raw_decode(buffer, at)
         except (ValueError, RecursionError) as error:
-            if more and len(buffer) < _MAX_DOCUMENT_BYTES:  # perhaps only half of it was read
-                chunk = text.read(max(_PIECE_BYTES, len(buffer)))
-                buffer, more = buffer + chunk, bool(chunk)
+            size = len(buffer) - at
+            if more and _is_incomplete(error) and size < _MAX_DOCUMENT_BYTES:
+                chunk = text.read(max(_PIECE_BYTES, size))
+                buffer, at, more = buffer[at:] + chunk, 0, bool(chunk)
                 continue
-            if not buffer:
+            if not size:
                 return
-            yield Reject(f"damaged JSON: {error}")
-            # a damaged line costs that line only; the end of a line is the next chance
-            line_end = buffer.find("\n")
-            if line_end < 0:
-                return
-            buffer = buffer[line_end:]
+            yield Reject(f"damaged JSON: {getattr(error, 'msg', error)}")
+            refused += 1
+            # a damaged line costs that line only; in one long line, look for the next brace
+            cut = not more and _is_incomplete(error)
+            while not (
+                found := _NEXT_LINE.search(buffer, at)
+                or (not cut and _NEXT_BRACE.search(buffer, at))
+            ):
+                chunk = text.read(_PIECE_BYTES)
+                if not chunk:
+                    return
+                buffer, at = buffer[at:][-80:] + chunk, 0
+            at = found.end() - 1
             continue
-        if isinstance(document, Mapping):
+        if isinstance(document, Mapping) and not _is_deep(document):
             yield document
+            refused = 0
         else:
-            yield Reject(f"damaged JSON: {document!r:.40} is not a packet")
-        buffer = buffer[end:]
+            problem = "nested too deeply" if isinstance(document, Mapping) else "not a packet"
+            yield Reject(f"damaged JSON: a document that is {problem}")
+            refused += 1
+    yield Reject(f"damaged JSON: {refused} documents in a row; the rest of the file is not read")
+
+
+def _is_incomplete(error: Exception) -> bool:
+    """Whether more text may mend it: the decoder stopped at the end of what it was given."""
+    return isinstance(error, json.JSONDecodeError) and (
+        error.msg.startswith("Unterminated string") or error.pos > len(error.doc) - 16
+    )
+
+
+def _is_deep(document: Mapping[str, Any]) -> bool:
+    """Whether values are nested so deeply that pickling or printing them could fail."""
+    level: list[Any] = [document]
+    for _ in range(_MAX_DOCUMENT_DEPTH):
+        level = [
+            child
+            for value in level
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+    return bool(level)
 
 
 def _from_extended(value: dict[str, Any]) -> Any:
     """MongoDB extended JSON, both versions: `{"$numberLong": "1"}` -> 1, `$binary` -> bytes."""
     if len(value) > 2 or not any(key.startswith("$") for key in value):
         return value
-    match value:
-        case {"$binary": {"base64": str(text)}} | {"$binary": str(text)}:
-            return b64decode(text)
-        case {"$numberLong": str(text)} | {"$numberInt": str(text)}:
-            return int(text[:40])
-        case {"$numberDouble": str(text)}:
-            return float(text)
-        case {"$oid": plain} | {"$date": plain}:
-            return plain
-        case _:
-            return value
+    try:
+        match value:
+            case {"$binary": {"base64": str(text)}} | {"$binary": str(text)}:
+                return b64decode(text)
+            case {"$numberLong": str(text)} | {"$numberInt": str(text)}:
+                return int(text[:40])
+            case {"$numberDouble": str(text)}:
+                return float(text)
+            case {"$oid": plain} | {"$date": plain}:
+                return plain
+    except ValueError:
+        pass  # left as it is, it has the wrong type for the packet's reader, which says so
+    return value

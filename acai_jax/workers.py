@@ -31,6 +31,7 @@ from acai_jax.schema import (
 from acai_jax.sources import Encoded, decode
 
 CHUNK_ALERTS: Final = 128
+_IDLE_SECONDS: Final = 60  # after this long without work a worker ends, as its parent may have
 _CHUNK_BYTES: Final = 32 * 2**20
 
 
@@ -88,7 +89,7 @@ def prepare_chunks(
     import loky
 
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
-    executor = loky.ProcessPoolExecutor(workers)
+    executor = loky.ProcessPoolExecutor(workers, timeout=_IDLE_SECONDS)
     try:
         yield from _in_order(
             chunked, lambda chunk: executor.submit(prepare, chunk, preset), 2 * workers + 1

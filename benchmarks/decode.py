@@ -1,0 +1,66 @@
+"""Packets decoded and preprocessed per second on one core, beside the original's way.
+
+    python -m benchmarks.decode --alerts ../shared/data/alerts
+
+The floor is the time that gunzip alone takes for the same stamps: nobody can score without it.
+Results go to benchmarks/results/decode-<device>.json.
+"""
+
+import argparse
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import fastavro
+import numpy as np
+from isal import isal_zlib
+
+from acai_jax.packet import read_packet
+from acai_jax.preprocess import alert_arrays
+from benchmarks import peers, timing
+
+
+def read_with_original(raw: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """One packet as the original reads it: fastavro.reader, gzip, astropy."""
+    alert = next(iter(fastavro.reader(io.BytesIO(raw))))
+    assert isinstance(alert, dict)
+    features, triplets = peers.original_inputs(alert)
+    return features[0], triplets[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Packets decoded per second, beside peers.")
+    parser.add_argument("--alerts", type=Path, default=timing.DATA / "alerts")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+
+    packets = [path.read_bytes() for path in sorted(arguments.alerts.glob("*.avro"))]
+    stamps = [stamp for raw in packets for stamp in read_packet(raw).cutouts if stamp]
+    for raw in packets:
+        ours, theirs = alert_arrays(read_packet(raw)), read_with_original(raw)
+        np.testing.assert_array_equal(ours.features, theirs[0])
+        np.testing.assert_allclose(ours.triplet, theirs[1], atol=1e-7)
+
+    def all_packets(read: Callable[[bytes], object]) -> Callable[[], object]:
+        return lambda: [read(raw) for raw in packets]
+
+    programs = [
+        timing.Program(
+            "acai_jax", all_packets(lambda r: alert_arrays(read_packet(r))), len(packets)
+        ),
+        timing.Program("the original's way", all_packets(read_with_original), len(packets)),
+        timing.Program(
+            "gunzip alone, ISA-L",
+            lambda: [isal_zlib.decompress(s, 31) for s in stamps],
+            len(packets),
+        ),
+        timing.Program(
+            "gunzip alone, zlib", lambda: [gzip.decompress(s) for s in stamps], len(packets)
+        ),
+    ]
+    timing.compare("decode", [("one packet at a time, one core", programs)], arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
