@@ -9,6 +9,8 @@ import dataclasses
 import itertools
 import math
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -89,13 +91,26 @@ def prepare_chunks(
     import loky
 
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
-    executor = loky.ProcessPoolExecutor(workers, timeout=_IDLE_SECONDS)
+    executor = loky.ProcessPoolExecutor(
+        workers, timeout=_IDLE_SECONDS, initializer=_end_with_parent, initargs=(os.getpid(),)
+    )
     try:
         yield from _in_order(
             chunked, lambda chunk: executor.submit(prepare, chunk, preset), 2 * workers + 1
         )
     finally:
         executor.shutdown(kill_workers=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this worker once its parent is gone: it would wait for ever to hand over a result."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_order(

@@ -90,7 +90,6 @@ def test_what_is_no_checkpoint_is_refused(bank, tmp_path):
 def test_the_description_is_plain_json(bank, tmp_path):
     checkpoints.save_heads(bank, tmp_path / "heads")
     found = [
-        json.loads(path.read_text())
-        for path in (tmp_path / "heads").rglob("_CHECKPOINT_METADATA")
+        json.loads(path.read_text()) for path in (tmp_path / "heads").rglob("_CHECKPOINT_METADATA")
     ]
     assert any("test_2" in json.dumps(document) for document in found)

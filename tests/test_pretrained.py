@@ -162,7 +162,9 @@ def test_arrays_are_those_of_the_file(real_data):
     path = real_data / "acai_h5" / "acai_n.d1_dnn_20201130.h5"
     weights = head_weights(pretrained.read_head(path))
     with h5py.File(path) as file:
-        stored = file["model_weights/conv_conv_3/conv_conv_3/depthwise_kernel:0"] if (
-            "conv_conv_3" in file["model_weights/conv_conv_3"]
-        ) else file["model_weights/conv_conv_3/conv_conv_3_1/depthwise_kernel:0"]
+        stored = (
+            file["model_weights/conv_conv_3/conv_conv_3/depthwise_kernel:0"]
+            if ("conv_conv_3" in file["model_weights/conv_conv_3"])
+            else file["model_weights/conv_conv_3/conv_conv_3_1/depthwise_kernel:0"]
+        )
         np.testing.assert_array_equal(weights["convs.2.depthwise"], stored[..., 0])
