@@ -14,7 +14,7 @@ class Braai(nnx.Module):
         rngs: source of the initial weights, which the published ones then replace.
 
     Example:
-        >>> Braai(rngs=nnx.Rngs(0))(jnp.zeros((2, 63, 63, 3))).shape
+        >>> Braai(rngs=nnx.Rngs(0))(jax.numpy.zeros((2, 63, 63, 3))).shape
         (2,)
 
     Source: Duev et al. 2019 (arXiv:1907.11259); the published HDF5 file.

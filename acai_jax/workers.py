@@ -33,7 +33,6 @@ from acai_jax.schema import (
 from acai_jax.sources import Encoded, decode
 
 CHUNK_ALERTS: Final = 128
-_IDLE_SECONDS: Final = 60  # after this long without work a worker ends, as its parent may have
 _CHUNK_BYTES: Final = 32 * 2**20
 
 
@@ -92,7 +91,7 @@ def prepare_chunks(
 
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
     executor = loky.ProcessPoolExecutor(
-        workers, timeout=_IDLE_SECONDS, initializer=_end_with_parent, initargs=(os.getpid(),)
+        workers, initializer=_end_with_parent, initargs=(os.getpid(),)
     )
     try:
         yield from _in_order(

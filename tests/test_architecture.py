@@ -11,7 +11,18 @@ import acai_jax
 
 PACKAGE = Path(acai_jax.__file__).parent
 ORDER = (
-    *("schema", "errors", "avro", "packet", "sources", "stamps", "preprocess", "workers"),
+    *(
+        "schema",
+        "errors",
+        "avro_schema",
+        "avro",
+        "packet",
+        "documents",
+        "sources",
+        "stamps",
+        "preprocess",
+        "workers",
+    ),
     *("separable", "model", "braai", "pretrained", "checkpoints", "score", "parts", "pictures"),
     "cli",
 )

@@ -11,7 +11,7 @@ from alerts import SCHEMA, avro_bytes, packet_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acai_jax import avro
+from acai_jax import avro, avro_schema
 from acai_jax.errors import AvroError
 from acai_jax.schema import HISTORIES
 
@@ -492,4 +492,6 @@ def test_split_refuses_a_head_that_cannot_be_read():
 
 def test_schemas_are_compiled_once():
     schema = json.dumps(SCHEMA).encode()
-    assert avro.compile_schema(schema, frozenset()) is avro.compile_schema(schema, frozenset())
+    assert avro_schema.compile_schema(schema, frozenset()) is avro.compile_schema(
+        schema, frozenset()
+    )
