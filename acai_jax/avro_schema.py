@@ -24,6 +24,7 @@ MAX_BLOCK_BYTES = 64 * 2**20
 """No block of a container, and so no field of a record, may be larger."""
 
 _MAX_SCHEMA_NODES = 5_000
+_SHORTEST_RUN = 4  # fields of one kind, before looking at all of them at once pays
 _MAX_DEPTH = 12  # CPython allows 20 nested loops in one function
 _FIXED_BYTES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _INVALID_SCHEMA = (
@@ -101,6 +102,14 @@ def _fixed_union_sizes(schema: Any) -> dict[int, int] | None:
     return {2 * i: 1 + _FIXED_BYTES[t] for i, t in enumerate(schema)}
 
 
+def _nullable_floats(field: dict[str, Any]) -> str:
+    """Struct code and null's place of a field that is a float or null; empty for any other."""
+    for kind, code in (("float", "f"), ("double", "d")):
+        if field["type"] in (["null", kind], [kind, "null"]):
+            return code + str(field["type"].index("null"))
+    return ""
+
+
 def _fixed_size(schema: dict[str, Any]) -> int:
     size = int(schema["size"])
     if not 0 <= size <= MAX_BLOCK_BYTES:
@@ -116,7 +125,7 @@ class _Compiler:
         self.lines: list[str] = []
         self.names: dict[str, tuple[Any, str]] = {}
         self.open: list[str] = []  # records being written, to notice a recursive schema
-        self.constants: dict[str, dict[int, Any]] = {}  # look-up tables of the code, by name
+        self.constants: dict[str, Any] = {}  # look-up tables and readers, by name
         self.nodes = 0
         self.variables = 0
 
@@ -131,12 +140,12 @@ class _Compiler:
         self.variables += 1
         return f"v{self.variables}"
 
-    def constant(self, table: dict[int, Any]) -> str:
+    def constant(self, value: Any) -> str:
         for name, known in self.constants.items():
-            if known == table:
+            if known == value:
                 return name
-        name = f"table{len(self.constants)}"
-        self.constants[name] = table
+        name = f"constant{len(self.constants)}"
+        self.constants[name] = value
         return name
 
     def spend(self, nodes: int) -> None:
@@ -178,13 +187,38 @@ class _Compiler:
         _, schema, space = self.resolve(schema, space, depth)
         self.enter(schema, space)
         items = []
-        for field in schema["fields"]:
-            if field["name"] in skip:
-                self.step_over(field["type"], space, depth)
-            else:
-                items.append(f"{str(field['name'])!r}: {self.read(field['type'], space, depth)}")
+        for kind, fields in itertools.groupby(schema["fields"], _nullable_floats):
+            run = list(fields)
+            if kind and len(run) >= _SHORTEST_RUN and skip.isdisjoint(f["name"] for f in run):
+                variables = self.read_run(kind[0], run[0]["type"], len(run), depth)
+                items += [f"{str(f['name'])!r}: {v}" for f, v in zip(run, variables, strict=True)]
+                continue
+            for field in run:
+                if field["name"] in skip:
+                    self.step_over(field["type"], space, depth)
+                else:
+                    value = self.read(field["type"], space, depth)
+                    items.append(f"{str(field['name'])!r}: {value}")
         self.open.pop()
         return "{" + ", ".join(items) + "}"
+
+    def read_run(self, code: str, schema: Any, count: int, depth: int) -> list[str]:
+        """Emits code that reads `count` nullable floats, at once where none of them is null."""
+        self.spend(count)
+        variables = [self.variable() for _ in range(count)]
+        size = struct.calcsize(f"<x{code}")
+        branch = 0 if schema[1] == "null" else 2
+        unpack = self.constant(struct.Struct("<" + f"x{code}" * count).unpack_from)
+        self.emit(
+            depth,
+            f"if b[p : p + {size * count} : {size}] == {bytes([branch] * count)!r}:",
+            f" {', '.join(variables)} = {unpack}(b, p)",
+            f" p += {size * count}",
+            "else:",
+        )
+        for variable in variables:
+            self.emit(depth + 1, f"{variable} = {self.read(schema, '', depth + 1)}")
+        return variables
 
     def enter(self, schema: dict[str, Any], space: str) -> None:
         name = f"{space}.{schema['name']}"
@@ -239,9 +273,14 @@ class _Compiler:
         elif kind in ("int", "long", "enum"):
             self.emit(depth, "while b[p] > 127: p += 1", "p += 1")
         elif kind in ("string", "bytes"):
-            v = self.variable()
-            self.length(v, depth)
-            self.emit(depth, f"p += {v}")
+            v = self.variable()  # an odd number is a negative length
+            self.emit(
+                depth,
+                f"{v} = b[p]; p += 1",
+                f"if {v} > 127: {v}, p = _more(b, p, {v})",
+                f"if {v} & 1: raise IndexError",
+                f"p += {v} >> 1",
+            )
         elif kind == "record":
             self.enter(schema, space)
             types = (field["type"] for field in schema["fields"])
@@ -271,7 +310,7 @@ class _Compiler:
         """
         self.spend(count)
         one_by_one = f"p += {self.constant(sizes)}[b[p]]"
-        if count < 4:
+        if count < _SHORTEST_RUN:
             self.emit(depth, *[one_by_one] * count)
             return
         for number, (branch, size) in enumerate(sizes.items()):
@@ -308,7 +347,8 @@ class _Compiler:
         for index, schema in enumerate(branches[:64]):  # more would take a second branch byte
             self.emit(depth, f"{'el' if index else ''}if {v} == {2 * index}:")
             statement = branch(schema, depth + 1)
-            self.emit(depth + 1, statement or "pass")
+            if statement or self.lines[-1].endswith(":"):
+                self.emit(depth + 1, statement or "pass")
         self.emit(depth, "else: raise KeyError")
 
     def repeat(self, schema: Any, depth: int) -> int:

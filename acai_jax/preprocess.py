@@ -8,7 +8,7 @@
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,7 +22,6 @@ Features = Float32[np.ndarray, "25"]
 Triplet = Float32[np.ndarray, "63 63 3"]
 
 _PADDING_VALUE: Final = np.float32(1e-9)
-_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
 class AlertArrays(NamedTuple):
@@ -61,11 +60,12 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     """
     features, drb_source = feature_vector(packet, preset)
     triplet = np.empty((STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
-    for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
-        try:
-            triplet[..., channel] = normalise_stamp(decode_stamp(data), preset)
-        except StampError as error:
-            raise StampError(f"{error} ({name})") from None
+    with np.errstate(over="ignore", invalid="ignore"):
+        for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
+            try:
+                _normalise_into(triplet[..., channel], decode_stamp(data), preset)
+            except StampError as error:
+                raise StampError(f"{error} ({name})") from None
     return AlertArrays(features, triplet, drb_source)
 
 
@@ -83,17 +83,21 @@ def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSo
             values[DRB_INDEX], drb_source = candidate.get("rb"), "rb"
         elif preset == "acai":
             values[DRB_INDEX], drb_source = 0.0, "braai"
-    for name, value in zip(FEATURE_NAMES, values, strict=True):
-        if _is_null(value):
-            raise PacketError(f"null feature: {name}")
-        if not isinstance(value, float | int):
-            raise PacketError(f"wrong type: candidate.{name} is {value!r:.40}, not a number")
-        if abs(value) > _FLOAT32_MAX:
-            raise PacketError(f"feature beyond float32: {name} is {value!r}")
-    features = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        features = np.array(values, np.float32)  # None becomes NaN
+    if not np.isfinite(features).all():
+        raise PacketError(_why_not_finite(features, values))
     if drb_source == "braai":
         features[DRB_INDEX] = np.nan
     return features, drb_source
+
+
+def _why_not_finite(features: Features, values: list[Any]) -> str:
+    index = int(np.flatnonzero(~np.isfinite(features))[0])
+    name, value = FEATURE_NAMES[index], values[index]
+    if _is_null(value):
+        return f"null feature: {name}"
+    return f"feature beyond float32: {name} is {value!r}"
 
 
 def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray, "63 63"]:
@@ -109,28 +113,31 @@ def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray
         >>> float(normalise_stamp(np.ones((63, 63), np.float32))[0, 0])
         0.01587301678955555
     """
-    height, width = image.shape
-    if preset == "boom" and image.shape != (STAMP_SIZE, STAMP_SIZE):
-        top, left = (STAMP_SIZE - height + 1) // 2, (STAMP_SIZE - width + 1) // 2
-        padded = np.zeros((STAMP_SIZE, STAMP_SIZE), np.float32)
-        padded[top : top + height, left : left + width] = image
-        image = padded
+    normalised = np.empty((STAMP_SIZE, STAMP_SIZE), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        _normalise_into(normalised, image, preset)
+    return normalised
+
+
+def _normalise_into(out: Float32[np.ndarray, "63 63"], image: Image, preset: Preset) -> None:
+    height, width = image.shape
+    top = left = 0
+    if image.shape != out.shape:
+        if preset == "boom":
+            top, left = (STAMP_SIZE - height + 1) // 2, (STAMP_SIZE - width + 1) // 2
+            out[:] = 0
+        else:
+            out[:] = _PADDING_VALUE
+    flat = image.ravel()
+    square = flat.dot(flat)
+    if not math.isfinite(square):  # only then can a pixel be NaN or infinite
+        image = np.nan_to_num(image)
         flat = image.ravel()
         square = flat.dot(flat)
-        if not math.isfinite(square):  # only then can a pixel be NaN or infinite
-            image = np.nan_to_num(image)
-            flat = image.ravel()
-            square = flat.dot(flat)
     norm = np.sqrt(square)
     if norm == 0:
         raise StampError("empty stamp: every pixel is zero or NaN")
-    image = image / norm
-    if image.shape == (STAMP_SIZE, STAMP_SIZE):
-        return image
-    padded = np.full((STAMP_SIZE, STAMP_SIZE), _PADDING_VALUE)
-    padded[: image.shape[0], : image.shape[1]] = image
-    return padded
+    np.divide(image, norm, out=out[top : top + height, left : left + width])
 
 
 def _is_null(value: object) -> bool:

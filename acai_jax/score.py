@@ -217,9 +217,7 @@ class Scorer:
     def warm_up(self) -> None:
         """Compiles every batch size, so that no alert waits for it later."""
         for size in self._batches:
-            self.score_arrays(
-                np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32)
-            )
+            self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
 
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)

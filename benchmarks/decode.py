@@ -36,6 +36,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     packets = [path.read_bytes() for path in sorted(arguments.alerts.glob("*.avro"))]
+    if not packets:
+        raise SystemExit(f"no alerts in {arguments.alerts}")
     stamps = [stamp for raw in packets for stamp in read_packet(raw).cutouts if stamp]
     for raw in packets:
         ours, theirs = alert_arrays(read_packet(raw)), read_with_original(raw)

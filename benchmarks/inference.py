@@ -8,6 +8,7 @@ Results go to benchmarks/results/inference-<device>.json.
 
 import argparse
 import functools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     scorer = acai_jax.Scorer.load("published", weights_dir=arguments.weights)
+    start = time.perf_counter()
+    scorer.warm_up()
+    print(f"compiling every batch size took {time.perf_counter() - start:.1f} s")
     heads = peers.read_published_weights(arguments.weights)
     everything = max(arguments.batches)
     scorers: list[tuple[str, peers.Scores, int]] = [("acai_jax", scorer.score_arrays, everything)]

@@ -251,7 +251,8 @@ def original_stamp(data: bytes) -> np.ndarray:
     ):
         first: Any = units[0]
         image = np.nan_to_num(first.data)
-    image = image / np.linalg.norm(image)
+    with np.errstate(over="ignore"):  # the norm overflows at template edges of 3.4e38
+        image = image / np.linalg.norm(image)
     missing = [(0, STAMP_SIZE - size) for size in image.shape]
     return np.pad(image, missing, constant_values=1e-9).astype(np.float32)
 

@@ -37,7 +37,6 @@ class Program:
         name: as the table shows it.
         run: does the work once.
         alerts: how many alerts one run treats.
-        first_call_seconds: the first run, which may have to compile.
         calls_per_round: runs in a round, enough to take `SECONDS_PER_ROUND`.
         round_seconds: how long each round took.
     """
@@ -45,7 +44,6 @@ class Program:
     name: str
     run: Callable[[], object]
     alerts: int
-    first_call_seconds: float = 0.0
     calls_per_round: int = 1
     round_seconds: list[float] = dataclasses.field(default_factory=list)
 
@@ -90,11 +88,11 @@ def compare(benchmark: str, groups: Sequence[tuple[str, Sequence[Program]]], rou
 
     The first program of a group is ours; the others are compared with it.
     """
-    console, results = Console(), []
+    console, results = Console(width=100), []
     for title, programs in groups:
         others = OtherProcesses()
         for program in programs:
-            program.first_call_seconds = program.time_round()
+            program.time_round()  # the first call may compile, or fill caches
             program.calls_per_round = math.ceil(SECONDS_PER_ROUND / program.time_round())
         for _ in range(rounds):  # in turns, so that whatever else happens strikes them alike
             for program in programs:
@@ -113,13 +111,12 @@ def compare(benchmark: str, groups: Sequence[tuple[str, Sequence[Program]]], rou
 def _print_table(console: Console, title: str, programs: Sequence[Program]) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("program", no_wrap=True)
-    for column in ("alerts/s", "lowest", "highest", "ours/it", "first call [s]"):
+    for column in ("alerts/s", "lowest", "highest", "ours/it"):
         table.add_column(column, justify="right", no_wrap=True)
     for program in programs:
         rates = (program.rate, min(program.rates), max(program.rates))
         ratio = f"{programs[0].rate / program.rate:.2f}"
-        first = f"{program.first_call_seconds:.2f}"
-        table.add_row(program.name, *(f"{rate:,.0f}" for rate in rates), ratio, first)
+        table.add_row(program.name, *(f"{rate:,.0f}" for rate in rates), ratio)
     console.print(table)
 
 

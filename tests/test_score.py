@@ -175,6 +175,16 @@ def test_a_score_that_is_no_number_is_a_reject(scorer, tmp_path):
         assert np.isfinite(table["acai_h"][0])
 
 
+def test_scoring_files_compiles_nothing_after_warm_up(scorer, tmp_path):
+    scorer.warm_up()
+    compiled = list(scorer.compiled_batches)
+    for count in (1, 20, 200):
+        night = tmp_path / f"{count}.avro"
+        night.write_bytes(avro_bytes(*(packet_record(n % 7) for n in range(count))))
+        assert scorer.score(night, num_workers=0)["reason"].null_count() == count
+    assert scorer.compiled_batches == compiled
+
+
 def test_worker_processes_change_nothing(scorer, tmp_path):
     records = [packet_record(n) for n in range(20)]
     night = tmp_path / "night.avro"
@@ -193,10 +203,11 @@ def test_chunks_are_skipped_for_resuming(scorer, tmp_path, monkeypatch):
     assert pl.concat(rest).equals(pl.concat(tables[1:]))
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 9, 33, 129, 300])
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 17, 31, 33, 129, 300])
 def test_any_batch_size_gives_the_same_scores_without_recompiling(scorer, count):
     scorer.warm_up()
     compiled = list(scorer.compiled_batches)
+    assert sorted(compiled) == [1, 8, 16, 32, 128]
     rng = np.random.default_rng(0)
     features = rng.normal(0, 1, (300, 25)).astype(np.float32)
     triplets = rng.normal(0, 0.02, (300, 63, 63, 3)).astype(np.float32)
