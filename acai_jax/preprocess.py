@@ -60,12 +60,11 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     """
     features, drb_source = feature_vector(packet, preset)
     triplet = np.empty((STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
-            try:
-                _normalise_into(triplet[..., channel], decode_stamp(data), preset)
-            except StampError as error:
-                raise StampError(f"{error} ({name})") from None
+    for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
+        try:
+            triplet[..., channel] = normalise_stamp(decode_stamp(data), preset)
+        except StampError as error:
+            raise StampError(f"{error} ({name})") from None
     return AlertArrays(features, triplet, drb_source)
 
 
@@ -113,31 +112,28 @@ def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray
         >>> float(normalise_stamp(np.ones((63, 63), np.float32))[0, 0])
         0.01587301678955555
     """
-    normalised = np.empty((STAMP_SIZE, STAMP_SIZE), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        _normalise_into(normalised, image, preset)
-    return normalised
-
-
-def _normalise_into(out: Float32[np.ndarray, "63 63"], image: Image, preset: Preset) -> None:
     height, width = image.shape
-    top = left = 0
-    if image.shape != out.shape:
-        if preset == "boom":
-            top, left = (STAMP_SIZE - height + 1) // 2, (STAMP_SIZE - width + 1) // 2
-            out[:] = 0
-        else:
-            out[:] = _PADDING_VALUE
-    flat = image.ravel()
-    square = flat.dot(flat)
-    if not math.isfinite(square):  # only then can a pixel be NaN or infinite
-        image = np.nan_to_num(image)
+    if preset == "boom" and image.shape != (STAMP_SIZE, STAMP_SIZE):
+        top, left = (STAMP_SIZE - height + 1) // 2, (STAMP_SIZE - width + 1) // 2
+        padded = np.zeros((STAMP_SIZE, STAMP_SIZE), np.float32)
+        padded[top : top + height, left : left + width] = image
+        image = padded
+    with np.errstate(over="ignore", invalid="ignore"):
         flat = image.ravel()
         square = flat.dot(flat)
+        if not math.isfinite(square):  # only then can a pixel be NaN or infinite
+            image = np.nan_to_num(image)
+            flat = image.ravel()
+            square = flat.dot(flat)
     norm = np.sqrt(square)
     if norm == 0:
         raise StampError("empty stamp: every pixel is zero or NaN")
-    np.divide(image, norm, out=out[top : top + height, left : left + width])
+    image = image / norm
+    if image.shape == (STAMP_SIZE, STAMP_SIZE):
+        return image
+    padded = np.full((STAMP_SIZE, STAMP_SIZE), _PADDING_VALUE)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded
 
 
 def _is_null(value: object) -> bool:
