@@ -1,5 +1,6 @@
 """Checkpoints: nothing is lost on the way, and nothing incomplete comes back."""
 
+import gc
 import json
 import shutil
 
@@ -79,12 +80,17 @@ def test_restoring_is_strict(bank, tmp_path, change, message):
 def test_what_is_no_checkpoint_is_refused(bank, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         checkpoints.load_heads(tmp_path)
+
+
+# Orbax gives up at the first damaged weight, and leaves the tasks for the others behind
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damaged_files_are_noticed(bank, tmp_path):
     checkpoints.save_heads(bank, tmp_path / "heads")
-    for path in (tmp_path / "heads").rglob("*"):
-        if path.is_file() and "state" in path.parts and path.name not in ("_METADATA", "_sharding"):
-            path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="checkpoint at"):
+    for path in (tmp_path / "heads" / "state").rglob("manifest.ocdbt"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged checkpoint at"):
         checkpoints.load_heads(tmp_path / "heads")
+    gc.collect()
 
 
 def test_the_description_is_plain_json(bank, tmp_path):
