@@ -15,7 +15,15 @@ from jaxtyping import Float32
 
 from acai_jax.errors import PacketError, StampError
 from acai_jax.packet import AlertPacket
-from acai_jax.schema import CUTOUTS, DRB_INDEX, FEATURE_NAMES, STAMP_SIZE, DrbSource, Preset
+from acai_jax.schema import (
+    CUTOUTS,
+    DRB_INDEX,
+    FEATURE_NAMES,
+    PRESETS,
+    STAMP_SIZE,
+    DrbSource,
+    Preset,
+)
 from acai_jax.stamps import Image, decode_stamp
 
 Features = Float32[np.ndarray, "25"]
@@ -49,6 +57,7 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     Raises:
         PacketError: the alert cannot be scored: a null feature, or a stamp that is missing,
             damaged, of a wrong shape, or empty. The message says which.
+        ValueError: there is no such preset.
 
     Example:
         >>> packet = AlertPacket("ZTF20aaelulu", 1, {"magpsf": 18.5}, (None, None, None))
@@ -58,6 +67,7 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
 
     Source: Duev & van der Walt 2021, sections 2 and 3; the broker codes of Kowalski and BOOM.
     """
+    check_preset(preset)
     features, drb_source = feature_vector(packet, preset)
     triplet = np.empty((STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
     for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
@@ -66,6 +76,12 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
         except StampError as error:
             raise StampError(f"{error} ({name})") from None
     return AlertArrays(features, triplet, drb_source)
+
+
+def check_preset(preset: str) -> None:
+    """Raises a `ValueError` for a preset that does not exist."""
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
 
 
 def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSource]:

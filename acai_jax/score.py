@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +14,12 @@ import polars as pl
 from jaxtyping import Array, Float, Float32
 
 from acai_jax import workers
-from acai_jax.braai import Braai, drb_from_triplets
+from acai_jax.braai import drb_from_triplets
 from acai_jax.checkpoints import load_heads
 from acai_jax.errors import Reject, WeightsError
 from acai_jax.model import HeadBank, apply_heads
 from acai_jax.packet import AlertPacket
+from acai_jax.preprocess import check_preset
 from acai_jax.pretrained import DEFAULT_GENERATION, cache_folder, load_braai, load_published
 from acai_jax.schema import (
     DOUBLE_FIELDS,
@@ -28,7 +30,7 @@ from acai_jax.schema import (
     Preset,
 )
 from acai_jax.separable import cpu_compiler_options
-from acai_jax.sources import Encoded, Paths, encoded_alerts
+from acai_jax.sources import Paths, encoded_alerts
 
 PUBLISHED: Final = "published"
 _CPU_BATCHES: Final = (1, 8, 16, 32, 128)
@@ -145,6 +147,7 @@ class Scorer:
 
         Raises:
             SourceError: a path does not exist, or is of no known kind.
+            ValueError: there is no such preset.
         """
         tables = list(self.score_tables(paths, preset, num_workers=num_workers))
         return pl.concat(tables) if tables else self._empty_table()
@@ -167,14 +170,15 @@ class Scorer:
             skip_chunks: leave out this many tables at the start, without decoding their alerts.
             progress: called after each table with it and the bytes of source behind it.
         """
+        check_preset(preset)
         chunked = workers.chunks(encoded_alerts(paths))
         for _ in range(skip_chunks):
             next(chunked, None)
         if num_workers is None:
             # starting processes takes longer than scoring one chunk
-            first = [chunk for _, chunk in zip(range(2), chunked, strict=False)]
+            first = list(itertools.islice(chunked, 2))
             num_workers = workers.default_workers() if len(first) > 1 else 0
-            chunked = _chain(first, chunked)
+            chunked = itertools.chain(first, chunked)
         prepared = workers.prepare_chunks(chunked, preset, num_workers)
         pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
         for chunk in prepared:
@@ -253,9 +257,7 @@ class Scorer:
             return empty, empty
         size = next(size for size in self._batches if size >= count)
         if size > count:
-            padding = ((0, size - count), (0, 0))
-            features = np.pad(features, padding)
-            triplets = np.pad(triplets, (*padding, (0, 0), (0, 0)))
+            features, triplets = _pad_rows(features, size), _pad_rows(triplets, size)
         logits, scores = self._forward(self._leaves, features, triplets)
         return np.asarray(logits)[:count], np.asarray(scores)[:count]
 
@@ -280,7 +282,7 @@ class Scorer:
         if self._braai is None:
             try:
                 braai = load_braai(self._weights_dir)
-                self._braai = functools.partial(jax.jit(_apply_braai), braai)
+                self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
             except WeightsError as error:
                 self._braai = error
         if isinstance(self._braai, WeightsError):
@@ -325,18 +327,9 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _apply_braai(braai: Braai, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:
-    return drb_from_triplets(braai, triplets)
-
-
 def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
     padding = [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, padding)
-
-
-def _chain(first: list[list[Encoded]], rest: Iterator[list[Encoded]]) -> Iterator[list[Encoded]]:
-    yield from first
-    yield from rest
 
 
 def _finish(future: "Future[pl.DataFrame]", size: int, progress: Progress | None) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from alerts import avro_bytes, packet_record
 from acai_jax import score, workers
 from acai_jax.model import HeadBank, HeadConfig, create_heads
 from acai_jax.packet import AlertPacket
-from acai_jax.preprocess import alert_arrays
+from acai_jax.preprocess import alert_arrays, check_preset
 from acai_jax.schema import CLASSES, PRESETS
 from acai_jax.score import Scorer
 from acai_jax.sources import read_alerts
@@ -225,6 +225,15 @@ def test_any_batch_size_gives_the_same_scores_without_recompiling(scorer, count)
 def test_wrong_shapes_are_refused(scorer):
     with pytest.raises((ValueError, TypeError), match=r"(?i)expected"):
         scorer.score_arrays(np.zeros((2, 24), np.float32), np.zeros((2, 63, 63, 3), np.float32))
+
+
+def test_an_unknown_preset_is_an_error(scorer, tmp_path):
+    night = write_night(tmp_path / "night", [packet_record(0)])
+    # the type checker of the tests refuses it before we do
+    with pytest.raises((ValueError, TypeError), match="acia"):
+        scorer.score(night, "acia")
+    with pytest.raises(ValueError, match="unknown preset 'acia'; known: acai, kowalski, boom"):
+        check_preset("acia")
 
 
 def test_an_empty_container_gives_an_empty_table(scorer, tmp_path):
