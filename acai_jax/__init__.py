@@ -1,4 +1,4 @@
-"""ACAI, the five classifiers of ZTF alerts, in JAX: score, package, train, filter.
+"""ACAI, the five classifiers of ZTF alerts, in JAX.
 
 The names below are the public ones. Each is imported when it is first used, so that
 `import acai_jax` costs nothing and touches no device.

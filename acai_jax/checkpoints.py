@@ -28,13 +28,13 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
         overwrite: replace a checkpoint that is there.
 
     Raises:
-        CheckpointError: there is something at `path` already.
+        CheckpointError: there is something at `path` already, or it cannot be written.
 
     Source: Orbax v1 API.
     """
     path = Path(path).absolute()
     if path.exists() and not overwrite:
-        raise CheckpointError(f"{path} exists already")
+        raise CheckpointError(f"{path} exists already: --overwrite replaces it")
     description = {
         "format": _FORMAT,
         "classes": list(bank.classes),
@@ -45,7 +45,11 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
         "acai_jax_version": metadata.version("acai_jax"),
     }
     weights = head_weights(bank.heads)
-    orbax.save(str(path), weights, overwrite=overwrite, custom_metadata=description)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        orbax.save(str(path), weights, overwrite=overwrite, custom_metadata=description)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from None
 
 
 def load_heads(path: str | os.PathLike[str]) -> HeadBank:

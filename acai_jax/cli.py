@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from acai_jax.errors import AcaiError, Reject, SourceError
 from acai_jax.schema import Preset
@@ -28,7 +29,7 @@ from acai_jax.schema import Preset
 if TYPE_CHECKING:
     from acai_jax.score import Scorer
 
-_console = Console(stderr=True, highlight=False)
+_console = Console(stderr=True, highlight=False, markup=False)
 
 PathArgument = tyro.conf.Positional[tuple[Path, ...]]
 
@@ -40,7 +41,7 @@ def score(
     out: Path = Path("scores.parquet"),
     model: str = "published",
     weights: Path | None = None,
-    preset: Preset = "acai",
+    preset: Preset | None = None,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -52,21 +53,29 @@ def score(
         out: the Parquet file to write; parts of it stand in OUT.parts until it is complete.
         model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
         weights: folder with the published .h5 files, for work without a network.
-        preset: whose preprocessing to follow.
+        preset: whose preprocessing to follow; by default that of the model's training.
         workers: decoding processes; by default one for each core.
         resume: go on where an earlier, interrupted run stopped.
         overwrite: replace OUT, or parts of it, if they exist.
     """
-    from acai_jax.parts import PartWriter
+    from acai_jax.parts import PartWriter, check_output
     from acai_jax.sources import source_files
 
     if not paths:
         raise SourceError("no paths given: name files, archives or directories of alerts")
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
-    files = source_files(paths)
+    check_output(out, resume=resume, overwrite=overwrite)
+    files = _without_output(source_files(paths), out)
     sizes = [file.stat().st_size for file in files]
     scorer = _load_scorer(model, weights)
+    preset = preset or scorer.bank.preset
+    if preset == "acai" and (problem := scorer.braai_problem()):
+        _console.print(
+            f"warning: {problem}. Alerts without drb (most before 2019) will get no score",
+            style="yellow",
+            soft_wrap=True,
+        )
     run = {
         "inputs": [str(path) for path in paths],
         "files": len(files),
@@ -90,14 +99,19 @@ def score(
                 rate = rows / (time.monotonic() - started)
                 bar.update(task, advance=source_bytes, alerts=f"{rows:,}", rate=f"{rate:,.0f}")
 
-            for table in scorer.score_tables(
+            tables = scorer.score_tables(
                 files,
                 preset,
                 num_workers=workers,
                 skip_chunks=writer.chunks_done,
                 progress=advance,
-            ):
-                writer.add(table)
+            )
+            try:
+                for table in tables:
+                    writer.add(table)
+            except KeyboardInterrupt:
+                _console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
+                raise
         seconds = time.monotonic() - started
     _print_summary(writer.summary(), out, rows, seconds)
 
@@ -110,12 +124,12 @@ def show(
     out: Path | None = None,
     model: str = "published",
     weights: Path | None = None,
-    preset: Preset = "acai",
+    preset: Preset | None = None,
 ) -> None:
     """Draw one alert's stamps, scores and features to a PNG.
 
     Args:
-        path: a file, archive or directory of alerts; the first alert is drawn.
+        path: a file, archive or directory of alerts; the first readable alert is drawn.
         candid: draw the alert with this candid instead.
         out: the PNG to write; by default CANDID.png.
         model: as for `score`.
@@ -137,10 +151,14 @@ def show(
         wanted = "" if candid is None else f" with candid {candid}"
         raise SourceError(f"no alert{wanted} in {path}")
     scorer = _load_scorer(model, weights)
+    preset = preset or scorer.bank.preset
     row = scorer.score_packets([alert], preset).row(0, named=True)
     scores = {name: row[f"acai_{name}"] for name in scorer.bank.classes}
     out = out or Path(f"{alert.candid}.png")
-    draw_alert(alert, scores, out, reason=row["reason"], preset=preset)
+    source = row["drb_source"]
+    used_drb = f"{source} {row['drb']:.4g}" if source not in (None, "packet") else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_alert(alert, scores, out, reason=row["reason"], preset=preset, used_drb=used_drb)
     _console.print(f"{out}: {alert.objectId}, candid {alert.candid}")
 
 
@@ -177,6 +195,12 @@ def _load_scorer(model: str, weights: Path | None) -> "Scorer":
         return Scorer.load(model, weights_dir=weights)
 
 
+def _without_output(files: list[Path], out: Path) -> list[Path]:
+    """The files but those that this command writes: `out` may lie in the folder of alerts."""
+    own = {out.absolute(), out.absolute().with_name(out.name + ".parts")}
+    return [file for file in files if own.isdisjoint({file.absolute(), *file.absolute().parents})]
+
+
 @contextlib.contextmanager
 def _progress(total_bytes: int) -> Iterator[tuple[Progress, TaskID]]:
     columns = (
@@ -195,7 +219,7 @@ def _progress(total_bytes: int) -> Iterator[tuple[Progress, TaskID]]:
 
 
 def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
-    table = Table(title=str(out), show_header=False)
+    table = Table(title=Text(str(out)), show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for reason, count in kinds.iter_rows():
@@ -212,11 +236,11 @@ def main() -> None:
         app.command(command)
     try:
         app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
-    except AcaiError as error:
-        _console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+    except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
+        _console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        _console.print("interrupted; parts that are written stay, --resume goes on")
+        _console.print("interrupted")
         sys.exit(130)
 
 

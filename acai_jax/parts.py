@@ -5,12 +5,12 @@ chunks, named by the chunks that it covers, and `run.json`, which says what run 
 the end they become one file.
 """
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from acai_jax.errors import OutputError
 
 _PART_ROWS: Final = 20_000
 _PART_SECONDS: Final = 30.0
+_RUN_KEY: Final = "acai_jax_run"  # of the finished file's metadata
 
 
 class PartWriter:
@@ -36,8 +37,8 @@ class PartWriter:
         overwrite: replace what is there.
 
     Raises:
-        OutputError: `out` or parts of it exist and neither flag is given, or the parts belong to
-            another run.
+        OutputError: `out` or parts of it exist and neither flag is given, they belong to another
+            run, or another process is writing them.
 
     Example:
         >>> import tempfile; folder = tempfile.mkdtemp()
@@ -55,51 +56,44 @@ class PartWriter:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
+        check_output(out, resume=resume, overwrite=overwrite)
         self.out = Path(out)
-        self.folder = self.out.with_name(self.out.name + ".parts")
-        self.complete = resume and self.out.is_file() and not self.folder.exists()
-        """True where a resumed run has nothing left to do."""
+        self.folder = _parts_folder(self.out)
         self.chunks_done = 0
+        self._run = json.dumps(run, indent=1, sort_keys=True)
         self._tables: list[pl.DataFrame] = []
         self._rows = 0
-        self._first_chunk = 0
         self._last_write = time.monotonic()
+        self.complete = resume and self.out.is_file() and not self.folder.exists()
+        """True where a resumed run has nothing left to do."""
         if self.complete:
-            return
-        self._prepare_folder(json.loads(json.dumps(run)), resume, overwrite)
+            self._check_same_run(self.out, pl.read_parquet_metadata(self.out).get(_RUN_KEY, "{}"))
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_folder(self.folder)
+            self._prepare_folder(overwrite)
         self._first_chunk = self.chunks_done
 
-    def _prepare_folder(self, run: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    def _prepare_folder(self, overwrite: bool) -> None:
         run_file = self.folder / "run.json"
-        if overwrite:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif not resume:
-            for found in (self.out, self.folder):
-                if found.exists():
-                    raise OutputError(
-                        f"{found} exists: --resume goes on with it, --overwrite replaces it"
-                    )
-        if run_file.exists():
-            earlier = json.loads(run_file.read_text())
-            if changed := sorted(k for k in run | earlier if run.get(k) != earlier.get(k)):
-                raise OutputError(
-                    f"{self.folder} belongs to another run ({', '.join(changed)} differ): "
-                    "--overwrite starts again"
-                )
-            self.chunks_done = self._find_chunks_done()
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            _write_atomically(run_file, lambda path: path.write_text(json.dumps(run, indent=1)))
-
-    def _find_chunks_done(self) -> int:
-        done = 0
-        for first, last, path in self._parts():
-            if first != done:  # cannot happen unless somebody removed a part
+        if overwrite or not run_file.exists():
+            for path in self.folder.iterdir():
                 path.unlink()
-            else:
-                done = last
-        return done
+            _write_atomically(run_file, lambda path: path.write_text(self._run))
+        self._check_same_run(self.folder, run_file.read_text())
+        for first, last, path in self._parts():
+            if first == self.chunks_done:
+                self.chunks_done = last
+            else:  # the part before it is missing: both are done again
+                path.unlink()
+
+    def _check_same_run(self, found: Path, earlier_run: str) -> None:
+        run, earlier = json.loads(self._run), json.loads(earlier_run)
+        if changed := sorted(key for key in run | earlier if run.get(key) != earlier.get(key)):
+            raise OutputError(
+                f"{found} belongs to another run ({', '.join(changed)} differ): "
+                "--overwrite starts again"
+            )
 
     def _parts(self) -> list[tuple[int, int, Path]]:
         """(first chunk, chunk after the last, file) of every part, in order."""
@@ -109,9 +103,13 @@ class PartWriter:
                 found.append((int(match[1]), int(match[2]), path))
         return sorted(found)
 
+    def _files(self) -> list[Path]:
+        """The parts; or the finished file, once there are none."""
+        return [path for _, _, path in self._parts()] if self.folder.exists() else [self.out]
+
     def rows_done(self) -> int:
-        """Rows in the parts that are written."""
-        files = [path for _, _, path in self._parts()]
+        """Rows that are written."""
+        files = self._files()
         return pl.scan_parquet(files).select(pl.len()).collect().item() if files else 0
 
     def add(self, table: pl.DataFrame) -> None:
@@ -132,15 +130,9 @@ class PartWriter:
 
     def summary(self) -> pl.DataFrame:
         """Rows per kind of reason (null: scored), over the parts or the finished file."""
-        files: Iterable[Path] = (
-            [self.out]
-            if self.out.exists() and not self.folder.exists()
-            else [path for _, _, path in self._parts()]
-        )
         kind = pl.col("reason").str.split(":").list.first()
-        return (
-            pl.scan_parquet(list(files)).group_by(kind).len().sort("len", descending=True).collect()
-        )
+        counts = pl.scan_parquet(self._files()).group_by(kind).len()
+        return counts.sort("len", descending=True).collect()
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -153,14 +145,51 @@ class PartWriter:
     ) -> None:
         if self.complete:
             return
-        self._write_part()
-        if error is not None:
-            return
-        files = [path for _, _, path in self._parts()]
+        try:
+            self._write_part()
+            if error is None:
+                self._finish()
+        finally:
+            os.close(self._lock)
+
+    def _finish(self) -> None:
+        files = self._files()
         if not files:
+            shutil.rmtree(self.folder)
             raise OutputError("nothing to write: the sources hold no alerts")
-        _write_atomically(self.out, lambda path: pl.scan_parquet(files).sink_parquet(path))
+        whole = self.folder / "whole.parquet"
+        pl.scan_parquet(files).sink_parquet(whole, metadata={_RUN_KEY: self._run})
+        whole.replace(self.out)
         shutil.rmtree(self.folder)
+
+
+def check_output(out: str | os.PathLike[str], *, resume: bool, overwrite: bool) -> None:
+    """Raises an `OutputError` if a run may not write to `out`, before any work is done."""
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise OutputError(f"{out} should end in .parquet")
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder")
+    if resume and overwrite:
+        raise OutputError("--resume and --overwrite exclude each other")
+    for found in (out, _parts_folder(out)):
+        if found.exists() and not (resume or overwrite):
+            raise OutputError(f"{found} exists: --resume goes on with it, --overwrite replaces it")
+
+
+def _parts_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".parts")
+
+
+def _lock_folder(folder: Path) -> int:
+    """Locks a folder for this process; the lock goes when its descriptor is closed, or we die."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise OutputError(f"another run is writing to {folder}") from None
+    return descriptor
 
 
 def _write_atomically(path: Path, write: Any) -> None:

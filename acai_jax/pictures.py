@@ -48,6 +48,7 @@ def draw_alert(
     *,
     reason: str | None = None,
     preset: str = "acai",
+    used_drb: str | None = None,
 ) -> None:
     """Draws one alert to a PNG.
 
@@ -60,6 +61,7 @@ def draw_alert(
         path: the PNG to write.
         reason: why there are no scores, where there are none.
         preset: whose preprocessing made the scores.
+        used_drb: the drb behind the scores, where it is not the packet's.
 
     Example:
         >>> import tempfile
@@ -75,7 +77,7 @@ def draw_alert(
         draw_stamp(axes, data, logarithmic=title != "Difference")
         axes.set_title(title)
     _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
-    _draw_features(figure.add_subplot(grid[1, 3:]), packet)
+    _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
     band = _FILTERS.get(int(_number(packet, "fid")), "?")
     figure.suptitle(
         f"{packet.objectId}    candid {packet.candid}\n"
@@ -154,12 +156,14 @@ def _draw_scores(axes: Axes, scores: Mapping[str, float | None], reason: str | N
         )
 
 
-def _draw_features(axes: Axes, packet: AlertPacket) -> None:
+def _draw_features(axes: Axes, packet: AlertPacket, used_drb: str | None) -> None:
     axes.axis("off")
     rows = []
     for name, unit in _KEY_FEATURES:
         value = packet.candidate.get(name)
         text = "null" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        if name == "drb" and used_drb:
+            unit = f"(used: {used_drb})"
         rows.append(f"{name:<11}{text:>9} {unit}")
     half = (len(rows) + 1) // 2
     for column, part in enumerate((rows[:half], rows[half:])):

@@ -1,12 +1,14 @@
 """The published Keras weights: found or downloaded, verified, and read by h5py alone."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ _ACAI: Final = "https://github.com/dmitryduev/acai/raw"
 _BRAAI: Final = "https://github.com/dmitryduev/braai/raw"
 _ATTEMPTS: Final = 4
 _TIMEOUT_SECONDS: Final = 30
+_FINAL_ERRORS: Final = (400, 401, 403, 404, 410)  # trying again would not help
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -175,21 +178,22 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     layers = read_keras_weights(path)
     dense = {"dense_fc_1": "dense_1", "dense_fc_2": "dense_2", "fc_1": "join", "score": "score"}
     weights: dict[str, np.ndarray] = {}
-    for layer, arrays in layers.items():
-        if layer in dense:
-            weights |= {f"{dense[layer]}.{name}": array for name, array in arrays.items()}
-        elif layer.startswith("conv_conv_") and layer[10:].isdigit():
-            prefix = f"convs.{int(layer[10:]) - 1}"
-            weights |= {
-                f"{prefix}.depthwise": arrays["depthwise_kernel"][..., 0],
-                f"{prefix}.pointwise": arrays["pointwise_kernel"][0, 0],
-                f"{prefix}.bias": arrays["bias"],
-            }
-        else:
-            raise WeightsError(f"{path}: unknown layer {layer!r}")
     try:
-        return with_weights(nnx.eval_shape(lambda: Head(HeadConfig(), rngs=nnx.Rngs(0))), weights)
-    except ValueError as error:
+        for layer, arrays in layers.items():
+            if layer in dense:
+                weights |= {f"{dense[layer]}.{name}": array for name, array in arrays.items()}
+            elif layer.startswith("conv_conv_") and layer[10:].isdigit():
+                prefix = f"convs.{int(layer[10:]) - 1}"
+                weights |= {
+                    f"{prefix}.depthwise": arrays["depthwise_kernel"][..., 0],
+                    f"{prefix}.pointwise": arrays["pointwise_kernel"][0, 0],
+                    f"{prefix}.bias": arrays["bias"],
+                }
+            else:
+                raise WeightsError(f"{path}: unknown layer {layer!r}")
+        head = nnx.eval_shape(lambda: Head(HeadConfig(), rngs=nnx.Rngs(0)))
+        return with_weights(head, weights)
+    except (ValueError, KeyError, IndexError) as error:
         raise WeightsError(f"{path}: {error}") from None
 
 
@@ -237,7 +241,7 @@ def published_path(file: PublishedFile, weights_dir: str | os.PathLike[str] | No
             raise WeightsError(f"no {file.name} in {weights_dir}")
     else:
         path = cache_folder() / file.name
-        if not path.is_file():
+        if not path.is_file() or _sha256(path) != file.sha256:
             download(file.url, path, file.sha256)
     if (found := _sha256(path)) != file.sha256:
         raise WeightsError(f"{path} is not the published file: SHA-256 {found}")
@@ -257,32 +261,54 @@ def download(url: str, target: Path, sha256: str, *, pause: float = 1.0) -> None
         WeightsError: it cannot be had, or it is not the file expected.
     """
     part = target.with_name(target.name + ".part")
-    target.parent.mkdir(parents=True, exist_ok=True)
     problem: Exception | None = None
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
-        try:
-            _fetch(url, part)
-        except urllib.error.HTTPError as error:
-            problem = error
-            error.close()
-            if error.code == 416:  # the part is as long as the file or longer
-                part.unlink(missing_ok=True)
-            elif error.code < 500 and error.code not in (408, 429):
-                break
-        except (OSError, EOFError) as error:
-            problem = error
-        else:
-            if (found := _sha256(part)) == sha256:
-                part.replace(target)
-                return
-            problem = WeightsError(f"SHA-256 {found}, not {sha256}")
-            part.unlink()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(target.parent):
+            if target.is_file() and _sha256(target) == sha256:
+                return  # another process was faster
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    time.sleep(pause * 2 ** (attempt - 1))
+                problem = _try_to_fetch(url, part)
+                if problem is None:
+                    if (found := _sha256(part)) == sha256:
+                        part.replace(target)
+                        return
+                    problem = WeightsError(f"SHA-256 {found}, not {sha256}")
+                    part.unlink()
+                elif isinstance(problem, urllib.error.HTTPError) and problem.code in _FINAL_ERRORS:
+                    break
+    except OSError as error:
+        problem = error
     raise WeightsError(
         f"cannot download {url}: {problem}. Fetch {target.name} by other means and name its "
         "folder with --weights"
     )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Waits until no other process or thread downloads into `folder`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_to_fetch(url: str, part: Path) -> Exception | None:
+    try:
+        _fetch(url, part)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # the part is as long as the file or longer
+            part.unlink(missing_ok=True)
+        return error
+    except (OSError, EOFError) as error:
+        return error
+    return None
 
 
 def _fetch(url: str, part: Path) -> None:

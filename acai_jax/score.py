@@ -4,6 +4,7 @@ import collections
 import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -103,6 +104,7 @@ class Scorer:
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
+        self._braai_lock = threading.Lock()
 
     @classmethod
     def load(
@@ -132,13 +134,13 @@ class Scorer:
         return cls(bank, weights_dir=weights_dir)
 
     def score(
-        self, paths: Paths, preset: Preset = "acai", *, num_workers: int | None = None
+        self, paths: Paths, preset: Preset | None = None, *, num_workers: int | None = None
     ) -> pl.DataFrame:
         """Scores every alert behind `paths`.
 
         Args:
             paths: one or several files, archives or directories; see `read_alerts`.
-            preset: whose preprocessing to follow.
+            preset: whose preprocessing to follow; by default that of the model's training.
             num_workers: decoding processes; 0 decodes in this one. Default: one per core for
                 archives and directories, none for a few alerts.
 
@@ -155,7 +157,7 @@ class Scorer:
     def score_tables(
         self,
         paths: Paths,
-        preset: Preset = "acai",
+        preset: Preset | None = None,
         *,
         num_workers: int | None = None,
         skip_chunks: int = 0,
@@ -170,6 +172,7 @@ class Scorer:
             skip_chunks: leave out this many tables at the start, without decoding their alerts.
             progress: called after each table with it and the bytes of source behind it.
         """
+        preset = preset or self.bank.preset
         check_preset(preset)
         chunked = workers.chunks(encoded_alerts(paths))
         for _ in range(skip_chunks):
@@ -190,9 +193,10 @@ class Scorer:
             yield _finish(*pending.popleft(), progress)
 
     def score_packets(
-        self, alerts: Sequence[AlertPacket | Reject], preset: Preset = "acai"
+        self, alerts: Sequence[AlertPacket | Reject], preset: Preset | None = None
     ) -> pl.DataFrame:
         """Scores alerts that are decoded already: one row each, as `score` gives them."""
+        preset = preset or self.bank.preset
         return self._score_prepared(workers.prepare_alerts(alerts, preset), preset)
 
     def score_arrays(
@@ -222,6 +226,20 @@ class Scorer:
         """Compiles every batch size, so that no alert waits for it later."""
         for size in self._batches:
             self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
+
+    def braai_problem(self) -> str | None:
+        """Why braai cannot stand in for a missing `drb` under the preset "acai"; None if it can.
+
+        Its weights are looked for once, at the first call.
+        """
+        with self._braai_lock:  # chunks are scored in several threads
+            if self._braai is None:
+                try:
+                    braai = load_braai(self._weights_dir)
+                    self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
+                except WeightsError as error:
+                    self._braai = error
+            return str(self._braai) if isinstance(self._braai, WeightsError) else None
 
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)
@@ -269,7 +287,8 @@ class Scorer:
             drb, reason = self._substitute_drb(prepared.triplets[missing])
             features[missing, DRB_INDEX] = drb
             for row, value in zip(accepted[missing], drb, strict=True):
-                columns["drb"][row] = None if np.isnan(value) else float(value)
+                columns["drb"][row] = None if reason else float(value)
+                columns["drb_source"][row] = None if reason else "braai"
                 columns["reason"][row] = reason
         largest = self._batches[-1]  # other chunks are scored beside this one, in other threads
         _, scores = self._in_batches(features, prepared.triplets, largest, map)
@@ -279,15 +298,10 @@ class Scorer:
 
     def _substitute_drb(self, triplets: np.ndarray) -> tuple[np.ndarray, str | None]:
         """Braai's scores; or NaN and the reason, where its weights are not at hand."""
-        if self._braai is None:
-            try:
-                braai = load_braai(self._weights_dir)
-                self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
-            except WeightsError as error:
-                self._braai = error
-        if isinstance(self._braai, WeightsError):
+        if reason := self.braai_problem():
             nothing = np.full(len(triplets), np.nan, np.float32)
-            return nothing, f"null feature: drb, and braai cannot stand in: {self._braai}"
+            return nothing, f"null feature: drb, and braai cannot stand in: {reason}"
+        assert callable(self._braai)
         count = 32  # few alerts lack a drb: one small fixed size, compiled once
         scores = [
             np.asarray(self._braai(_pad_rows(triplets[start : start + count], count)))

@@ -122,7 +122,7 @@ def source_files(paths: Paths) -> list[Path]:
         if is_folder:
             found = sorted(
                 Path(folder) / name
-                for folder, _, names in os.walk(path)
+                for folder, _, names in os.walk(path, onerror=_raise_unreadable)
                 for name in names
                 if name.lower().endswith(SUFFIXES) and not name.startswith(".")
             )
@@ -134,6 +134,10 @@ def source_files(paths: Paths) -> list[Path]:
         else:
             raise SourceError(f"no such file or directory: {path}")
     return files
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise SourceError(f"unreadable folder: {error.strerror}: {error.filename}")
 
 
 def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded]:
@@ -296,10 +300,13 @@ def _encoded_tar(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
                 if member.offset - end > _TAR_PADDING_BYTES:
                     yield _tar_gap(origin, member.offset - end)
                 end = member.offset_data + member.size
+                name = f"{origin}:{_text(member.name)}"
                 extracted = archive.extractfile(member) if member.isreg() else None
                 if extracted is not None and member.name.lower().endswith(".avro"):
-                    name = f"{origin}:{_text(member.name)}"
                     yield from _encoded_member(name, cast(io.BufferedIOBase, extracted))
+                elif not member.isdir():
+                    kind = "no .avro file" if member.isreg() else "a link or a special file"
+                    yield _rejected(name, f"archive member not read: {kind}")
                 if archive.offset - member.offset > _MAX_TAR_SKIP_BYTES:
                     raise tarfile.ReadError(f"a member of {member.size} bytes")
             if archive.offset - end > 2 * _TAR_PADDING_BYTES:

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32
 
-from acai_jax.errors import PacketError, Reject
+from acai_jax.errors import AcaiError, PacketError, Reject
 from acai_jax.packet import AlertPacket
 from acai_jax.preprocess import AlertArrays, alert_arrays
 from acai_jax.schema import (
@@ -67,7 +68,8 @@ def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
     for piece in encoded:
         chunk.append(piece)
         alerts += piece.count
-        size += len(piece.content) if isinstance(piece.content, bytes) else 0
+        # what the piece itself holds, or the file that it names
+        size += len(piece.content) if isinstance(piece.content, bytes) else piece.source_bytes
         if alerts >= CHUNK_ALERTS or size >= _CHUNK_BYTES:
             yield chunk
             chunk, alerts, size = [], 0, 0
@@ -97,6 +99,10 @@ def prepare_chunks(
         yield from _in_order(
             chunked, lambda chunk: executor.submit(prepare, chunk, preset), 2 * workers + 1
         )
+    except BrokenProcessPool:
+        raise AcaiError(
+            "a decoding process was killed, often for want of memory: try fewer --workers"
+        ) from None
     finally:
         executor.shutdown(kill_workers=True)
 

@@ -106,11 +106,21 @@ def test_show_draws_a_png(checkpoint, night, tmp_path):
     assert str(candid) in result.stderr
 
 
+def test_output_in_the_folder_of_alerts_is_not_read_as_alerts(checkpoint, night):
+    out = night / "scores.parquet"
+    for flag in ((), ("--overwrite",)):
+        result = run("score", night, "--model", checkpoint, "--out", out, *flag)
+        assert result.returncode == 0, result.stderr
+        assert len(pl.read_parquet(out)) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("score",), "no paths given"),
         (("score", "no_such_night.tar"), "no such file or directory: no_such_night.tar"),
+        (("score", "night[/old].tar"), "no such file or directory: night[/old].tar"),
+        (("score", "{night}", "--out", "scores.csv"), "should end in .parquet"),
         (("score", "{night}", "--model", "no_such_model"), "no checkpoint at no_such_model"),
         (("score", "{night}", "--weights", "{night}"), "no acai_h.d1_dnn_20201130.h5"),
         (("show", "{night}/5.avro"), "not an Avro container"),
@@ -122,6 +132,16 @@ def test_mistakes_get_one_clear_line(night, arguments, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_places_that_cannot_be_written_get_one_clear_line(real_data, night):
+    place = night / "5.avro" / "scores.parquet"  # below a file
+    weights = ("--weights", real_data / "acai_h5")
+    for arguments in (("score", night, "--out", place), ("convert", place)):
+        result = run(*arguments, *weights)
+        assert result.returncode == 1
+        assert "5.avro" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_unknown_flags_are_errors(night):

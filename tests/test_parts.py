@@ -106,6 +106,39 @@ def test_a_run_of_something_else_is_not_resumed(tmp_path):
         PartWriter(out, {**RUN, "preset": "boom"}, resume=True)
 
 
+def test_a_finished_table_of_another_run_is_not_taken_for_this_one(tmp_path):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN) as writer:
+        writer.add(table(0))
+    with pytest.raises(OutputError, match=r"scores\.parquet belongs to another run \(inputs"):
+        PartWriter(out, {**RUN, "inputs": ["other.tar"]}, resume=True)
+
+
+def test_two_runs_cannot_write_to_one_file(tmp_path):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN) as writer:
+        writer.add(table(0))
+        for flags in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(OutputError, match="another run is writing"):
+                PartWriter(out, RUN, **flags)
+        writer.add(table(3))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("scores.csv", {}, r"should end in \.parquet"),
+        ("folder.parquet", {"overwrite": True}, "is a folder"),
+        ("new.parquet", {"resume": True, "overwrite": True}, "exclude each other"),
+    ],
+)
+def test_impossible_outputs_are_refused_at_once(tmp_path, name, flags, message):
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(OutputError, match=message):
+        PartWriter(tmp_path / name, RUN, **flags)
+
+
 def test_resuming_a_complete_run_does_nothing(tmp_path):
     out = tmp_path / "scores.parquet"
     with PartWriter(out, RUN, resume=True) as writer:

@@ -5,6 +5,7 @@ import http.server
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import chex
@@ -110,9 +111,24 @@ def test_weights_are_cached_and_verified(server, tmp_path, monkeypatch):
     for _ in range(2):
         assert pretrained.published_path(file, None) == tmp_path / "weights.h5"
     assert len(server.ranges) == 1
-    (tmp_path / "weights.h5").write_bytes(b"tampered")
-    with pytest.raises(WeightsError, match="not the published file"):
-        pretrained.published_path(file, None)
+    (tmp_path / "weights.h5").write_bytes(b"damaged")
+    assert pretrained.published_path(file, None).read_bytes() == CONTENT
+    assert len(server.ranges) == 2
+
+
+def test_simultaneous_downloads_do_not_disturb_each_other(server, tmp_path):
+    server.faults = ["cut"]
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(fetch, server, tmp_path / "weights.h5") for _ in range(4)]:
+            result.result()
+    assert (tmp_path / "weights.h5").read_bytes() == CONTENT
+    assert len(server.ranges) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_a_clear_error(server, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WeightsError, match="cannot download"):
+        fetch(server, tmp_path / "file" / "weights.h5")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import gzip
 import json
 import tarfile
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -164,6 +165,7 @@ def test_without_braai_weights_alerts_without_drb_get_a_reason(tmp_path):
     assert "braai cannot stand in: no braai_d6_m9.h5" in table["reason"][0]
     assert table["acai_h"].is_null().to_list() == [True, False]
     assert table["drb"][0] is None
+    assert table["drb_source"].to_list() == [None, "packet"]
 
 
 def test_a_score_that_is_no_number_is_a_reject(scorer, tmp_path):
@@ -225,6 +227,23 @@ def test_any_batch_size_gives_the_same_scores_without_recompiling(scorer, count)
 def test_wrong_shapes_are_refused(scorer):
     with pytest.raises((ValueError, TypeError), match=r"(?i)expected"):
         scorer.score_arrays(np.zeros((2, 24), np.float32), np.zeros((2, 63, 63, 3), np.float32))
+
+
+def test_a_model_brings_its_own_preset(scorer, tmp_path):
+    bank = HeadBank(scorer.bank.heads, CLASSES, VERSIONS, "boom")
+    night = write_night(tmp_path / "night", [packet_record(0, drb=None)])
+    assert Scorer(bank).score(night)["preset"].item() == "boom"
+    assert Scorer(bank).score(night, "kowalski")["preset"].item() == "kowalski"
+
+
+def test_threads_can_share_a_scorer(scorer):
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (60, 25)).astype(np.float32)
+    triplets = rng.normal(0, 0.02, (60, 63, 63, 3)).astype(np.float32)
+    expected = scorer.score_arrays(features, triplets)
+    with ThreadPoolExecutor(4) as pool:
+        for scores in pool.map(lambda _: scorer.score_arrays(features, triplets), range(8)):
+            np.testing.assert_array_equal(scores, expected)
 
 
 def test_an_unknown_preset_is_an_error(scorer, tmp_path):

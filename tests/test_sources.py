@@ -248,8 +248,10 @@ def test_archive(tmp_path, mode, layout):
         members.pop()
     path = saved(tmp_path / "night", tar_bytes(members, mode, format=layout))
     results = read(path)
-    assert numbers(results) == list(range(len(members) - 1))
-    assert [r.origin for r in results] == [f"{path}:{name}" for name, _ in members[1:]]
+    assert numbers(results) == ["x", *range(len(members) - 1)]
+    assert isinstance(results[0], Reject)
+    assert results[0].reason == "archive member not read: no .avro file"
+    assert [r.origin for r in results] == [f"{path}:{name}" for name, _ in members]
 
 
 def test_archive_members_other_than_files(tmp_path):
@@ -262,7 +264,9 @@ def test_archive_members_other_than_files(tmp_path):
         member = tarfile.TarInfo("b.avro")
         member.size = len(alert())
         archive.addfile(member, io.BytesIO(alert()))
-    assert numbers(read(saved(tmp_path / "a.tar", buffer.getvalue()))) == [0]
+    results = read(saved(tmp_path / "a.tar", buffer.getvalue()))
+    assert numbers(results) == ["x", "x", "x", 0]
+    assert {r.kind for r in results if isinstance(r, Reject)} == {"archive member not read"}
 
 
 @pytest.mark.parametrize("where", [0, 2, 4])

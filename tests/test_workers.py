@@ -245,3 +245,8 @@ def test_workers_end_when_their_parent_is_killed(night):
     while alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.1)
+
+
+def test_files_of_many_alerts_count_by_their_size():
+    pieces = [Encoded(f"{n}.avro", Path(f"{n}.avro"), source_bytes=2**21) for n in range(40)]
+    assert [len(chunk) for chunk in chunks(pieces)] == [16, 16, 8]
