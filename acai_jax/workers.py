@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,7 +109,8 @@ def prepare_chunks(
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ends this worker once its parent is gone: it would wait for ever to hand over a result."""
+    """Ties this worker's end to its parent's: a lost one would wait for ever with its result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -147,3 +147,26 @@ def test_places_that_cannot_be_written_get_one_clear_line(real_data, night):
 def test_unknown_flags_are_errors(night):
     result = run("score", night, "--presets", "acai")
     assert result.returncode == 2
+
+
+def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
+    night = tmp_path / "night.avro"
+    night.write_bytes(avro_bytes(*(packet_record(n % 50, candid=n) for n in range(3000))))
+    out = tmp_path / "scores.parquet"
+    process = subprocess.Popen(
+        [*COMMAND, "score", night, "--model", checkpoint, "--out", out, "--workers", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    folder = tmp_path / "scores.parquet.parts"
+    deadline = time.monotonic() + 60
+    while not (folder / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert "--resume goes on" in messages
+    assert "Traceback" not in messages
