@@ -41,10 +41,10 @@ def read_header(buffer: Buffer) -> Header:
     if head[:4] != MAGIC:
         raise AvroError("not an Avro container: its magic bytes are missing")
     meta: dict[bytes, bytes] = {}
-    position, entries = 4, 0
+    entries = 0
     try:
-        while count := (step := read_long(head, position))[0]:
-            position = step[1]
+        count, position = read_long(head, len(MAGIC))
+        while count:
             if count < 0:  # a negative count is followed by the block's size in bytes
                 count, position = -count, read_long(head, position)[1]
             entries += count
@@ -53,7 +53,7 @@ def read_header(buffer: Buffer) -> Header:
             for _ in range(count):
                 key, position = read_bytes(head, position, len(head))
                 meta[key], position = read_bytes(head, position, len(head))
-        position = step[1]
+            count, position = read_long(head, position)
     except IndexError:
         raise AvroError("truncated Avro: the container's head is cut short") from None
     sync = head[position : position + _SYNC_BYTES]
@@ -94,10 +94,10 @@ def read_container(
         except AvroError as error:
             yield error
             continue
-        position = 0
         if count > len(data):
             yield AvroError(f"damaged Avro: a block of {count} records in {len(data)} bytes")
             continue
+        position = 0
         for index in range(count):
             try:
                 record, position = read_record(data, position)
@@ -125,19 +125,12 @@ def split_container(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[bytes, i
     start = position = header.size
     records = 0
     while position < len(buffer):
-        framing = buffer[position : position + 20]
         try:
-            count, offset = read_long(framing, 0)
-            size, offset = read_long(framing, offset)
-            end = position + offset + size + _SYNC_BYTES
-            sound = 0 <= size <= MAX_BLOCK_BYTES
-            sound = sound and buffer[end - _SYNC_BYTES : end] == header.sync
-        except (AvroError, IndexError):
-            count, end, sound = 1, position, False
-        if not sound:  # hand on all up to the next marker: the piece's reader reports it
+            count, _, end = _framing(buffer, position, header.sync)
+        except AvroError:  # hand on all up to the next marker: the piece's reader reports it
             limit = min(position + MAX_BLOCK_BYTES, len(buffer))
             found = buffer.find(header.sync, position, limit)
-            end = limit if found < 0 else found + _SYNC_BYTES
+            count, end = 1, limit if found < 0 else found + _SYNC_BYTES
         position, records = end, records + max(count, 1)
         if position - start >= piece_bytes:
             yield head + buffer[start:position], records
@@ -149,30 +142,39 @@ def split_container(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[bytes, i
 def _blocks(buffer: Buffer, header: Header) -> Iterator[tuple[int, bytes] | AvroError]:
     position = header.size
     while position < len(buffer):
-        framing = buffer[position : position + 20]
-        problem = None
         try:
-            count, offset = read_long(framing, 0)
-            size, offset = read_long(framing, offset)
-            start = position + offset
-            end = start + size
-            if size < 0 or size > MAX_BLOCK_BYTES or count < 0:
-                problem = f"damaged Avro: a block of {count} records in {size} bytes"
-            elif end + _SYNC_BYTES > len(buffer):
-                problem = "truncated Avro: a block ends before its sync marker"
-            elif buffer[end : end + _SYNC_BYTES] != header.sync:
-                problem = "damaged Avro: a block does not end with the sync marker"
-            else:
-                yield count, buffer[start:end]
-                position = end + _SYNC_BYTES
-        except (AvroError, IndexError):
-            problem = "truncated Avro: a block's head is cut short"
-        if problem:
-            yield AvroError(problem)
+            count, start, end = _framing(buffer, position, header.sync)
+            yield count, buffer[start : end - _SYNC_BYTES]
+        except AvroError as error:
+            yield error
             found = buffer.find(header.sync, position)
             if found < 0:
                 return
-            position = found + _SYNC_BYTES
+            end = found + _SYNC_BYTES
+        position = end
+
+
+def _framing(buffer: Buffer, position: int, sync: bytes) -> tuple[int, int, int]:
+    """(records, start, end after the sync marker) of the block at `position`.
+
+    Raises:
+        AvroError: it is damaged or cut short.
+    """
+    head = buffer[position : position + 20]  # two numbers, of ten bytes at the most
+    try:
+        count, offset = read_long(head, 0)
+        size, offset = read_long(head, offset)
+    except IndexError:
+        raise AvroError("truncated Avro: a block's head is cut short") from None
+    start = position + offset
+    end = start + size + _SYNC_BYTES
+    if not 0 <= size <= MAX_BLOCK_BYTES or count < 0:
+        raise AvroError(f"damaged Avro: a block of {count} records in {size} bytes")
+    if end > len(buffer):
+        raise AvroError("truncated Avro: a block ends before its sync marker")
+    if buffer[end - _SYNC_BYTES : end] != sync:
+        raise AvroError("damaged Avro: a block does not end with the sync marker")
+    return count, start, end
 
 
 def _decompress(payload: bytes, codec: str) -> bytes:

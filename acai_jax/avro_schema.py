@@ -102,12 +102,12 @@ def _fixed_union_sizes(schema: Any) -> dict[int, int] | None:
     return {2 * i: 1 + _FIXED_BYTES[t] for i, t in enumerate(schema)}
 
 
-def _nullable_floats(field: dict[str, Any]) -> str:
-    """Struct code and null's place of a field that is a float or null; empty for any other."""
+def _nullable_float(field: dict[str, Any]) -> tuple[str, int] | None:
+    """(struct code, branch byte where there is a value) of a field that is a float or null."""
     for kind, code in (("float", "f"), ("double", "d")):
         if field["type"] in (["null", kind], [kind, "null"]):
-            return code + str(field["type"].index("null"))
-    return ""
+            return code, 2 * field["type"].index(kind)
+    return None
 
 
 def _fixed_size(schema: dict[str, Any]) -> int:
@@ -187,10 +187,10 @@ class _Compiler:
         _, schema, space = self.resolve(schema, space, depth)
         self.enter(schema, space)
         items = []
-        for kind, fields in itertools.groupby(schema["fields"], _nullable_floats):
+        for kind, fields in itertools.groupby(schema["fields"], _nullable_float):
             run = list(fields)
             if kind and len(run) >= _SHORTEST_RUN and skip.isdisjoint(f["name"] for f in run):
-                variables = self.read_run(kind[0], run[0]["type"], len(run), depth)
+                variables = self.read_run(*kind, run[0]["type"], len(run), depth)
                 items += [f"{str(f['name'])!r}: {v}" for f, v in zip(run, variables, strict=True)]
                 continue
             for field in run:
@@ -202,12 +202,11 @@ class _Compiler:
         self.open.pop()
         return "{" + ", ".join(items) + "}"
 
-    def read_run(self, code: str, schema: Any, count: int, depth: int) -> list[str]:
+    def read_run(self, code: str, branch: int, schema: Any, count: int, depth: int) -> list[str]:
         """Emits code that reads `count` nullable floats, at once where none of them is null."""
         self.spend(count)
         variables = [self.variable() for _ in range(count)]
         size = struct.calcsize(f"<x{code}")
-        branch = 0 if schema[1] == "null" else 2
         unpack = self.constant(struct.Struct("<" + f"x{code}" * count).unpack_from)
         self.emit(
             depth,

@@ -1,4 +1,4 @@
-"""braai, the real/bogus network whose score is the `drb` that packets before 2019 lack."""
+"""braai, the real/bogus network behind the `drb` that packets of schema 3.2 and earlier lack."""
 
 import jax
 from flax import nnx
@@ -43,5 +43,5 @@ class Braai(nnx.Module):
 
 
 def drb_from_triplets(braai: Braai, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:
-    """The deep real/bogus score in 0..1, as packets since 2019 carry it."""
+    """The deep real/bogus score in 0..1, as packets since schema 3.3 carry it."""
     return jax.nn.sigmoid(braai(triplets))

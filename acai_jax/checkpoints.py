@@ -11,10 +11,18 @@ import jax
 from orbax.checkpoint import v1 as orbax
 
 from acai_jax.errors import CheckpointError
-from acai_jax.model import HeadBank, HeadConfig, abstract_heads, head_weights, with_weights
+from acai_jax.model import (
+    HeadBank,
+    HeadConfig,
+    abstract_heads,
+    check_weights,
+    head_weights,
+    with_weights,
+)
 from acai_jax.schema import FEATURE_NAMES, PRESETS
 
 _FORMAT: Final = "acai_jax heads 1"
+_ORBAX_MARK: Final = "orbax.checkpoint"  # the file by which Orbax knows its checkpoints
 
 
 def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -33,6 +41,8 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     Source: Orbax v1 API.
     """
     path = Path(path).absolute()
+    if path.exists() and not (path / _ORBAX_MARK).exists():
+        raise CheckpointError(f"{path} exists and is no checkpoint")  # never to be overwritten
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists already: --overwrite replaces it")
     description = {
@@ -68,7 +78,7 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         acai_jax.errors.CheckpointError: no checkpoint at no_such_checkpoint
     """
     folder = Path(path).absolute()
-    if not (folder / "orbax.checkpoint").exists():  # Orbax's own mark, written last
+    if not (folder / _ORBAX_MARK).exists():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
         found = orbax.metadata(str(folder))
@@ -83,7 +93,7 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for name, leaf in head_weights(heads).items()
         }
-        _check_weights(expected, found.metadata)
+        check_weights(expected, found.metadata)
         heads = with_weights(heads, orbax.load(str(folder), expected))
         return HeadBank(
             heads,
@@ -93,22 +103,8 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         )
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint at {path}: {error}") from None
-    except Exception as error:
+    except Exception as error:  # Orbax's own, and what a tampered description leads to
         raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
-
-
-def _check_weights(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raises a `CheckpointError` that names the first weight whose shape or dtype is wrong."""
-    if missing := expected.keys() - found.keys():
-        raise CheckpointError(f"missing weights: {', '.join(sorted(missing))}")
-    if surplus := found.keys() - expected.keys():
-        raise CheckpointError(f"unknown weights: {', '.join(sorted(surplus))}")
-    for name, leaf in expected.items():
-        if (found[name].shape, found[name].dtype) != (leaf.shape, leaf.dtype):
-            raise CheckpointError(
-                f"weights {name}: {found[name].dtype}{list(found[name].shape)}, "
-                f"not {leaf.dtype}{list(leaf.shape)}"
-            )
 
 
 def _check_description(description: Any) -> Mapping[str, Any]:

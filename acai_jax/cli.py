@@ -72,7 +72,7 @@ def score(
     preset = preset or scorer.bank.preset
     if preset == "acai" and (problem := scorer.braai_problem()):
         _console.print(
-            f"warning: {problem}. Alerts without drb (most before 2019) will get no score",
+            f"warning: {problem}. Alerts without drb (schema 3.2 and earlier) will get no score",
             style="yellow",
             soft_wrap=True,
         )
@@ -91,27 +91,19 @@ def score(
         if writer.chunks_done:
             _console.print(f"going on after {writer.rows_done():,} alerts")
         started, rows = time.monotonic(), 0
-        with _progress(sum(sizes)) as (bar, task):
-
-            def advance(table: pl.DataFrame, source_bytes: int) -> None:
-                nonlocal rows
-                rows += len(table)
-                rate = rows / (time.monotonic() - started)
-                bar.update(task, advance=source_bytes, alerts=f"{rows:,}", rate=f"{rate:,.0f}")
-
-            tables = scorer.score_tables(
-                files,
-                preset,
-                num_workers=workers,
-                skip_chunks=writer.chunks_done,
-                progress=advance,
-            )
-            try:
-                for table in tables:
+        tables = scorer.score_tables(
+            files, preset, num_workers=workers, skip_chunks=writer.chunks_done
+        )
+        try:
+            with _progress(sum(sizes)) as (bar, task):
+                for table, source_bytes in tables:
                     writer.add(table)
-            except KeyboardInterrupt:
-                _console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
-                raise
+                    rows += len(table)
+                    rate = rows / (time.monotonic() - started)
+                    bar.update(task, advance=source_bytes, alerts=f"{rows:,}", rate=f"{rate:,.0f}")
+        except KeyboardInterrupt:
+            _console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
+            raise
         seconds = time.monotonic() - started
     _print_summary(writer.summary(), out, rows, seconds)
 

@@ -13,10 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE, Preset
-from acai_jax.separable import SeparableConvBlock, fast_cpu_features, max_pool_2x2, separable_conv
+from acai_jax.schema import CUTOUTS, FEATURE_NAMES, Preset
+from acai_jax.separable import (
+    SeparableConvBlock,
+    fast_cpu_features,
+    input_size,
+    max_pool_2x2,
+    output_size,
+    separable_conv,
+)
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
@@ -25,7 +32,6 @@ _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "elu": jax.nn.elu,
     "tanh": jnp.tanh,
 }
-_CHANNELS: Final = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,32 +68,6 @@ class HeadConfig:
             raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
         if min(*self.dense_units, *self.filters, self.head_units) < 1:
             raise ValueError(f"every layer needs a unit or more: {self}")
-
-
-def input_size(blocks: int) -> int | None:
-    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
-
-    'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
-    computed: 60 of 63 suffice for two blocks.
-
-    Example:
-        >>> input_size(2)
-        60
-    """
-    size = output_size(blocks)
-    if size < 1:
-        return None
-    for _ in range(blocks):
-        size = 2 * size + 4
-    return size
-
-
-def output_size(blocks: int) -> int:
-    """Rows and columns of the feature map after `blocks` blocks."""
-    size = STAMP_SIZE
-    for _ in range(blocks):
-        size = (size - 4) // 2
-    return size
 
 
 class SeparableConv(nnx.Module):
@@ -147,7 +127,7 @@ class Head(nnx.Module):
 
         self.config = config
         first, second = config.dense_units
-        channels = (_CHANNELS, *config.filters)
+        channels = (len(CUTOUTS), *config.filters)
         image_features = channels[-1]
         if config.reduction == "flatten":
             image_features *= output_size(len(config.filters) // 2) ** 2
@@ -299,7 +279,7 @@ def head_weights(heads: nnx.Module) -> dict[str, Any]:
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
-def with_weights(heads: ModuleT, weights: Mapping[str, ArrayLike]) -> ModuleT:
+def with_weights(heads: ModuleT, weights: Mapping[str, Array | np.ndarray]) -> ModuleT:
     """The same heads with other weights.
 
     Args:
@@ -307,18 +287,31 @@ def with_weights(heads: ModuleT, weights: Mapping[str, ArrayLike]) -> ModuleT:
         weights: as `head_weights` gives them.
 
     Raises:
-        ValueError: names or shapes are not those of `heads`; the message names them.
+        ValueError: names, shapes or dtypes are not those of `heads`; the message names them.
     """
     expected = head_weights(heads)
-    if missing := expected.keys() - weights.keys():
-        raise ValueError(f"missing weights: {', '.join(sorted(missing))}")
-    if surplus := weights.keys() - expected.keys():
-        raise ValueError(f"unknown weights: {', '.join(sorted(surplus))}")
-    for name, leaf in expected.items():
-        if (shape := np.shape(weights[name])) != leaf.shape:
-            raise ValueError(f"weights {name}: shape {shape}, not {leaf.shape}")
-    leaves = [jnp.asarray(weights[name], leaf.dtype) for name, leaf in expected.items()]
+    check_weights(expected, weights)
+    leaves = [jnp.asarray(weights[name]) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(heads), leaves)
+
+
+def check_weights(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compares names, shapes and dtypes of two sets of weights, arrays or their descriptions.
+
+    Raises:
+        ValueError: they differ; the message names the first weights that do.
+    """
+    if missing := expected.keys() - found.keys():
+        raise ValueError(f"missing weights: {', '.join(sorted(missing))}")
+    if surplus := found.keys() - expected.keys():
+        raise ValueError(f"unknown weights: {', '.join(sorted(surplus))}")
+    for name, wanted in expected.items():
+        given = found[name]
+        if (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"weights {name}: {given.dtype}{list(given.shape)}, "
+                f"not {wanted.dtype}{list(wanted.shape)}"
+            )
 
 
 def take_head(heads: Head, index: int) -> Head:

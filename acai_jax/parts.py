@@ -71,7 +71,11 @@ class PartWriter:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(self.folder)
-            self._prepare_folder(overwrite)
+            try:
+                self._prepare_folder(overwrite)
+            except BaseException:
+                os.close(self._lock)
+                raise
         self._first_chunk = self.chunks_done
 
     def _prepare_folder(self, overwrite: bool) -> None:

@@ -19,13 +19,7 @@ from flax import nnx
 
 from acai_jax.braai import Braai
 from acai_jax.errors import WeightsError
-from acai_jax.model import (
-    Head,
-    HeadBank,
-    HeadConfig,
-    stack_heads,
-    with_weights,
-)
+from acai_jax.model import Head, HeadBank, HeadConfig, stack_heads, with_weights
 from acai_jax.schema import CLASSES
 
 _ACAI: Final = "https://github.com/dmitryduev/acai/raw"
@@ -46,7 +40,7 @@ class PublishedFile:
     @property
     def version(self) -> str:
         """As Kowalski names it, such as "d1_dnn_20201130"."""
-        return self.name.removesuffix(".h5").partition(".")[2] or self.name.removesuffix(".h5")
+        return self.name.removesuffix(".h5").partition(".")[2]
 
 
 def _acai(name: str, sha256: str, path: str = "master/models/{}") -> PublishedFile:
@@ -235,14 +229,14 @@ def published_path(file: PublishedFile, weights_dir: str | os.PathLike[str] | No
     Raises:
         WeightsError: it is not in `weights_dir`, cannot be downloaded, or fails its SHA-256.
     """
-    if weights_dir is not None:
-        path = Path(weights_dir) / file.name
-        if not path.is_file():
-            raise WeightsError(f"no {file.name} in {weights_dir}")
-    else:
+    if weights_dir is None:
         path = cache_folder() / file.name
         if not path.is_file() or _sha256(path) != file.sha256:
             download(file.url, path, file.sha256)
+        return path
+    path = Path(weights_dir) / file.name
+    if not path.is_file():
+        raise WeightsError(f"no {file.name} in {weights_dir}")
     if (found := _sha256(path)) != file.sha256:
         raise WeightsError(f"{path} is not the published file: SHA-256 {found}")
     return path

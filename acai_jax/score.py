@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import jax
+import loky
 import numpy as np
 import polars as pl
 from jaxtyping import Array, Float, Float32
@@ -38,9 +39,6 @@ _CPU_BATCHES: Final = (1, 8, 16, 32, 128)
 _ACCELERATOR_BATCHES: Final = (1, 32, 512, 4096)
 _SMALL_BATCH: Final = 8  # up to this many alerts, a second thread costs more than it brings
 
-Progress = Callable[[pl.DataFrame, int], None]
-"""Called with each finished stretch of the score table, and the bytes of source behind it."""
-
 
 def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
     """Column -> polars type of the score table for these classes.
@@ -51,21 +49,21 @@ def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
     """
     schema = pl.Schema({"candid": pl.Int64, "objectId": pl.String})
     for name in TABLE_FIELDS:
-        schema[name] = (
-            pl.String()
-            if name in TEXT_FIELDS
-            else pl.Int64()
-            if name in INTEGER_FIELDS
-            else pl.Float64()
-            if name in DOUBLE_FIELDS
-            else pl.Float32()
-        )
+        schema[name] = _column_type(name)
     for name in classes:
         schema[f"acai_{name}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
     for name in ("preset", "drb_source", "reason", "origin"):
         schema[name] = pl.String()
     return schema
+
+
+def _column_type(field: str) -> Any:
+    if field in TEXT_FIELDS:
+        return pl.String()
+    if field in INTEGER_FIELDS:
+        return pl.Int64()
+    return pl.Float64() if field in DOUBLE_FIELDS else pl.Float32()
 
 
 class Scorer:
@@ -89,7 +87,7 @@ class Scorer:
         on_cpu = jax.default_backend() == "cpu"
         self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
-        self._threads = workers.default_workers() if on_cpu else 1
+        self._threads = loky.cpu_count() if on_cpu else 1
         self._pool = ThreadPoolExecutor(self._threads)
         options = cpu_compiler_options() if on_cpu else None
         leaves, structure = jax.tree.flatten(bank.heads)
@@ -151,7 +149,7 @@ class Scorer:
             SourceError: a path does not exist, or is of no known kind.
             ValueError: there is no such preset.
         """
-        tables = list(self.score_tables(paths, preset, num_workers=num_workers))
+        tables = [table for table, _ in self.score_tables(paths, preset, num_workers=num_workers)]
         return pl.concat(tables) if tables else self._empty_table()
 
     def score_tables(
@@ -161,8 +159,7 @@ class Scorer:
         *,
         num_workers: int | None = None,
         skip_chunks: int = 0,
-        progress: Progress | None = None,
-    ) -> Iterator[pl.DataFrame]:
+    ) -> Iterator[tuple[pl.DataFrame, int]]:
         """As `score`, a stretch of rows at a time, in bounded memory.
 
         Args:
@@ -170,7 +167,9 @@ class Scorer:
             preset: as for `score`.
             num_workers: as for `score`.
             skip_chunks: leave out this many tables at the start, without decoding their alerts.
-            progress: called after each table with it and the bytes of source behind it.
+
+        Yields:
+            (the next rows, bytes of the sources that they took), one for each chunk of alerts.
         """
         preset = preset or self.bank.preset
         check_preset(preset)
@@ -180,7 +179,7 @@ class Scorer:
         if num_workers is None:
             # starting processes takes longer than scoring one chunk
             first = list(itertools.islice(chunked, 2))
-            num_workers = workers.default_workers() if len(first) > 1 else 0
+            num_workers = loky.cpu_count() if len(first) > 1 else 0
             chunked = itertools.chain(first, chunked)
         prepared = workers.prepare_chunks(chunked, preset, num_workers)
         pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
@@ -188,9 +187,10 @@ class Scorer:
             future = self._pool.submit(self._score_prepared, chunk, preset)
             pending.append((future, chunk.source_bytes))
             if len(pending) > self._threads:
-                yield _finish(*pending.popleft(), progress)
-        while pending:
-            yield _finish(*pending.popleft(), progress)
+                future, source_bytes = pending.popleft()
+                yield future.result(), source_bytes
+        for future, source_bytes in pending:
+            yield future.result(), source_bytes
 
     def score_packets(
         self, alerts: Sequence[AlertPacket | Reject], preset: Preset | None = None
@@ -232,6 +232,10 @@ class Scorer:
 
         Its weights are looked for once, at the first call.
         """
+        braai = self._load_braai()
+        return str(braai) if isinstance(braai, WeightsError) else None
+
+    def _load_braai(self) -> Callable[[np.ndarray], Array] | WeightsError:
         with self._braai_lock:  # chunks are scored in several threads
             if self._braai is None:
                 try:
@@ -239,7 +243,7 @@ class Scorer:
                     self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
                 except WeightsError as error:
                     self._braai = error
-            return str(self._braai) if isinstance(self._braai, WeightsError) else None
+            return self._braai
 
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)
@@ -298,13 +302,13 @@ class Scorer:
 
     def _substitute_drb(self, triplets: np.ndarray) -> tuple[np.ndarray, str | None]:
         """Braai's scores; or NaN and the reason, where its weights are not at hand."""
-        if reason := self.braai_problem():
+        braai = self._load_braai()
+        if isinstance(braai, WeightsError):
             nothing = np.full(len(triplets), np.nan, np.float32)
-            return nothing, f"null feature: drb, and braai cannot stand in: {reason}"
-        assert callable(self._braai)
+            return nothing, f"null feature: drb, and braai cannot stand in: {braai}"
         count = 32  # few alerts lack a drb: one small fixed size, compiled once
         scores = [
-            np.asarray(self._braai(_pad_rows(triplets[start : start + count], count)))
+            np.asarray(braai(_pad_rows(triplets[start : start + count], count)))
             for start in range(0, len(triplets), count)
         ]
         return np.concatenate(scores)[: len(triplets)], None
@@ -344,10 +348,3 @@ def enable_compilation_cache() -> None:
 def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
     padding = [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, padding)
-
-
-def _finish(future: "Future[pl.DataFrame]", size: int, progress: Progress | None) -> pl.DataFrame:
-    table = future.result()
-    if progress:
-        progress(table, size)
-    return table

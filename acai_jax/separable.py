@@ -26,8 +26,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# Rows and columns 60-62 of a 63x63 stamp never reach the output: convolution and pooling drop them.
-_USED_PIXELS = 60
+from acai_jax.schema import STAMP_SIZE
+
 # Two alerts' images after the first convolution take 0.4 MB: two layers fit in 1 MB of L2 cache.
 _CHUNK = 2
 # LLVM unrolls a sum of fewer terms completely before it vectorises, which is four times slower.
@@ -35,6 +35,32 @@ _FEWEST_TERMS = 5
 
 _EACH_PIXEL = (np.s_[:],)
 _POOLING_WINDOW = tuple(np.s_[:, row::2, column::2] for row in (0, 1) for column in (0, 1))
+
+
+def input_size(blocks: int) -> int | None:
+    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
+
+    'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
+    computed: 60 of 63 suffice for two blocks.
+
+    Example:
+        >>> input_size(2)
+        60
+    """
+    size = output_size(blocks)
+    if size < 1:
+        return None
+    for _ in range(blocks):
+        size = 2 * size + 4
+    return size
+
+
+def output_size(blocks: int) -> int:
+    """Rows and columns of the feature map after `blocks` blocks."""
+    size = STAMP_SIZE
+    for _ in range(blocks):
+        size = (size - 4) // 2
+    return size
 
 
 class SeparableConvBlock(NamedTuple):
@@ -151,7 +177,8 @@ def fast_cpu_features(
     chunk = math.gcd(batch, _CHUNK)
 
     def chunk_features(images: Float[Array, "n 63 63 3"]) -> Float[Array, "k n o"]:
-        used = images[:, :_USED_PIXELS, :_USED_PIXELS]
+        size = input_size(len(blocks))
+        used = images[:, :size, :size]
         return lax.map(lambda head: _head_features(head, used), blocks)
 
     features = lax.map(chunk_features, triplets.reshape(-1, chunk, *triplets.shape[1:]))

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final
 
+import loky
 import numpy as np
 from jaxtyping import Float32
 
@@ -36,6 +37,7 @@ from acai_jax.sources import Encoded, decode
 
 CHUNK_ALERTS: Final = 128
 _CHUNK_BYTES: Final = 32 * 2**20
+ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,11 +57,6 @@ class Prepared:
     features: Float32[np.ndarray, "m 25"]
     triplets: Float32[np.ndarray, "m 63 63 3"]
     source_bytes: int
-
-
-def default_workers() -> int:
-    """One worker for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
@@ -90,8 +87,6 @@ def prepare_chunks(
         for chunk in chunked:
             yield prepare(chunk, preset)
         return
-    import loky
-
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
     executor = loky.ProcessPoolExecutor(
         workers, initializer=_end_with_parent, initargs=(os.getpid(),)
@@ -173,9 +168,6 @@ def prepare_alerts(
     for index, result in enumerate(arrays):
         features[index], triplets[index], _ = result
     return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
-
-
-ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
 
 
 def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Reject:

@@ -37,7 +37,7 @@ def score_to_parquet(scorer: acai_jax.Scorer, night: Path, out: Path) -> int:
     """What `acai-jax score NIGHT --out OUT --overwrite` does; returns the number of rows."""
     rows = 0
     with PartWriter(out, {"night": str(night)}, overwrite=True) as writer:
-        for table in scorer.score_tables(night):
+        for table, _ in scorer.score_tables(night):
             writer.add(table)
             rows += len(table)
     return rows

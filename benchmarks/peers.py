@@ -1,7 +1,7 @@
 """The programs that score the same alerts with the same published weights, for comparison.
 
-Every peer is rebuilt from the published HDF5 files with h5py alone, because current Keras refuses
-to load them. Heavy packages are imported where they are used, so that each peer needs only its own:
+Every peer is rebuilt from the arrays of the published HDF5 files, because current Keras refuses to
+load them. Heavy packages are imported where they are used, so that each peer needs only its own:
 TensorFlow (with Keras 3), ONNX and ONNX Runtime; `original_scores` also fastavro and astropy.
 
 Sources: Duev & van der Walt 2021, arXiv:2111.12142 (network and original scoring code);
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
+from acai_jax.pretrained import DEFAULT_GENERATION, GENERATIONS, read_keras_weights
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
 
 CONVOLUTIONS = ("conv_conv_1", "conv_conv_2", "conv_conv_3", "conv_conv_4")
@@ -29,18 +29,9 @@ Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def read_published_weights(directory: Path) -> list[LayerWeights]:
     """The five published heads' arrays, float32, in the order of CLASSES."""
-    heads = []
-    for name in CLASSES:
-        with h5py.File(directory / f"acai_{name}.d1_dnn_20201130.h5") as file:
-            layers: Any = file["model_weights"]
-            heads.append(
-                {
-                    layer: [np.asarray(group[path]) for path in group.attrs["weight_names"]]
-                    for layer, group in layers.items()
-                    if len(group.attrs["weight_names"])
-                }
-            )
-    return heads
+    files = GENERATIONS[DEFAULT_GENERATION]
+    heads = [read_keras_weights(directory / files[name].name) for name in CLASSES]
+    return [{layer: list(named.values()) for layer, named in head.items()} for head in heads]
 
 
 # Keras ------------------------------------------------------------------------------------------

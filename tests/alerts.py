@@ -7,39 +7,10 @@ from typing import Any
 import fastavro
 import numpy as np
 
-FLOATS = (
-    "diffmaglim",
-    "magpsf",
-    "sigmapsf",
-    "chipsf",
-    "fwhm",
-    "sky",
-    "chinr",
-    "sharpnr",
-    "sgscore1",
-    "distpsnr1",
-    "sgscore2",
-    "distpsnr2",
-    "sgscore3",
-    "distpsnr3",
-    "clrcoeff",
-    "clrcounc",
-    "neargaia",
-    "neargaiabright",
-    "drb",
-    "rb",
-    "ssdistnr",
-    "magap",
-    "distnr",
-    "magnr",
-    "classtar",
-    "elong",
-    "ssmagnr",
-    "sgmag1",
-    "srmag1",
-    "simag1",
-    "maggaia",
-    "maggaiabright",
+from acai_jax.schema import DOUBLE_FIELDS, INTEGER_FIELDS, TABLE_FIELDS, TEXT_FIELDS
+
+FLOATS = tuple(
+    name for name in TABLE_FIELDS if name not in DOUBLE_FIELDS | INTEGER_FIELDS | TEXT_FIELDS
 )
 DOUBLES = ("scorr", "jdstarthist", "jdendhist")
 COUNTS = ("nbad", "nneg")

@@ -47,6 +47,14 @@ def test_an_existing_checkpoint_is_kept_unless_asked(bank, tmp_path):
     checkpoints.save_heads(bank, tmp_path / "heads", overwrite=True)
 
 
+def test_a_folder_that_is_no_checkpoint_is_never_overwritten(bank, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "night.tar").write_bytes(b"precious")
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        checkpoints.save_heads(bank, tmp_path / "data", overwrite=True)
+    assert (tmp_path / "data" / "night.tar").read_bytes() == b"precious"
+
+
 def save_altered(path, change):
     """Saves a checkpoint whose weights and description went through `change`."""
     from orbax.checkpoint import v1 as orbax

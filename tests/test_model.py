@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from references import nnx_separable_conv
 
 from acai_jax import model
 from acai_jax.model import Head, HeadConfig, apply_heads, create_heads
@@ -36,21 +37,7 @@ def reference_logits(head: Head, features: jax.Array, triplets: jax.Array) -> ja
     x = triplets
     for index, conv in enumerate(head.convs):
         weights = model.head_weights(conv)
-        inputs_, outputs = weights["pointwise"].shape
-        depthwise = nnx.Conv(
-            inputs_,
-            inputs_,
-            (3, 3),
-            padding="VALID",
-            use_bias=False,
-            feature_group_count=inputs_,
-            rngs=nnx.Rngs(0),
-        )
-        pointwise = nnx.Conv(inputs_, outputs, (1, 1), rngs=nnx.Rngs(0))
-        depthwise.kernel = nnx.Param(weights["depthwise"][:, :, None, :])
-        pointwise.kernel = nnx.Param(weights["pointwise"][None, None])
-        pointwise.bias = nnx.Param(weights["bias"])
-        x = jax.nn.relu(pointwise(depthwise(x)))
+        x = jax.nn.relu(nnx_separable_conv(**weights)(x))
         if index % 2:
             x = nnx.max_pool(x, (2, 2), (2, 2))
     image = x.mean((1, 2))
@@ -158,7 +145,9 @@ def test_weights_round_trip_by_name_and_errors_name_the_weight():
     abstract = model.abstract_heads(HeadConfig(), 2)
     restored = model.with_weights(abstract, weights)
     chex.assert_trees_all_equal(model.head_weights(restored), model.head_weights(heads))
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(
+        ValueError, match=r"weights score\.bias: float32\[2, 2\], not float32\[2, 1\]"
+    ):
         model.with_weights(abstract, weights | {"score.bias": jnp.zeros((2, 2))})
     with pytest.raises(ValueError, match="unknown weights: surplus"):
         model.with_weights(abstract, weights | {"surplus": jnp.zeros(1)})

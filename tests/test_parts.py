@@ -104,6 +104,8 @@ def test_a_run_of_something_else_is_not_resumed(tmp_path):
     interrupt(out, 1)
     with pytest.raises(OutputError, match=r"another run \(preset differ\)"):
         PartWriter(out, {**RUN, "preset": "boom"}, resume=True)
+    with PartWriter(out, RUN, overwrite=True) as writer:  # refusing left no lock behind
+        writer.add(table(0))
 
 
 def test_a_finished_table_of_another_run_is_not_taken_for_this_one(tmp_path):

@@ -199,9 +199,9 @@ def test_worker_processes_change_nothing(scorer, tmp_path):
 def test_chunks_are_skipped_for_resuming(scorer, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "CHUNK_ALERTS", 4)
     night = write_night(tmp_path / "night", [packet_record(n) for n in range(10)])
-    tables = list(scorer.score_tables(night, num_workers=0))
+    tables = [table for table, _ in scorer.score_tables(night, num_workers=0)]
     assert [len(table) for table in tables] == [4, 4, 2]
-    rest = list(scorer.score_tables(night, num_workers=0, skip_chunks=1))
+    rest = [table for table, _ in scorer.score_tables(night, num_workers=0, skip_chunks=1)]
     assert pl.concat(rest).equals(pl.concat(tables[1:]))
 
 

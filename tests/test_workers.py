@@ -1,5 +1,4 @@
 import itertools
-import os
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,6 @@ from acai_jax.workers import (
     CHUNK_ALERTS,
     ROW_COLUMNS,
     chunks,
-    default_workers,
     prepare,
     prepare_alerts,
     prepare_chunks,
@@ -167,10 +165,6 @@ def test_slow_consumer_is_not_run_ahead_of(night):
         next(results)
         assert pulled <= taken + 3
     results.close()
-
-
-def test_default_workers():
-    assert 1 <= default_workers() <= (os.cpu_count() or 1)
 
 
 def run_python(source, *arguments):

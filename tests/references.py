@@ -1,0 +1,28 @@
+"""Flax layers that ours are compared with."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+
+def nnx_separable_conv(
+    depthwise: jax.Array, pointwise: jax.Array, bias: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """A grouped 3x3 convolution and a 1x1 one: (3, 3, c), (c, o), (o,) -> images to images."""
+    inputs, outputs = pointwise.shape
+    grouped = nnx.Conv(
+        inputs,
+        inputs,
+        (3, 3),
+        padding="VALID",
+        feature_group_count=inputs,
+        use_bias=False,
+        precision="highest",
+        rngs=nnx.Rngs(0),
+    )
+    mixing = nnx.Conv(inputs, outputs, (1, 1), precision="highest", rngs=nnx.Rngs(0))
+    grouped.kernel.set_value(depthwise[:, :, None])
+    mixing.kernel.set_value(pointwise[None, None])
+    mixing.bias.set_value(bias)
+    return lambda x: mixing(grouped(x))
