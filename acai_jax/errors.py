@@ -26,12 +26,40 @@ class SourceError(AcaiError):
     """A path given by the user does not exist or is of no known kind."""
 
 
+class DownloadError(AcaiError):
+    """A file cannot be downloaded.
+
+    Attributes:
+        status: the server's last word, such as 404, where that is why.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NightError(AcaiError):
+    """A night is no date, lies ahead, or its archive is damaged."""
+
+
+class NoAlertsError(NightError):
+    """The archive holds no alerts of a night."""
+
+
 class WeightsError(AcaiError):
     """Published weights are missing, cannot be downloaded, or fail their checksum."""
 
 
 class CheckpointError(AcaiError):
     """A checkpoint is incomplete, misshapen or of another kind."""
+
+
+class LabelsError(AcaiError):
+    """A labels file is missing, misshapen or contradicts itself; the message names the line."""
+
+
+class DatasetError(AcaiError):
+    """A dataset is not there, has no such split, or cannot be built from its sources."""
 
 
 class OutputError(AcaiError):

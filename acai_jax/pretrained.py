@@ -1,14 +1,9 @@
 """The published Keras weights: found or downloaded, verified, and read by h5py alone."""
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,15 +13,13 @@ import platformdirs
 from flax import nnx
 
 from acai_jax.braai import Braai
-from acai_jax.errors import WeightsError
+from acai_jax.download import download
+from acai_jax.errors import DownloadError, WeightsError
 from acai_jax.model import Head, HeadBank, HeadConfig, stack_heads, with_weights
 from acai_jax.schema import CLASSES
 
 _ACAI: Final = "https://github.com/dmitryduev/acai/raw"
 _BRAAI: Final = "https://github.com/dmitryduev/braai/raw"
-_ATTEMPTS: Final = 4
-_TIMEOUT_SECONDS: Final = 30
-_FINAL_ERRORS: Final = (400, 401, 403, 404, 410)  # trying again would not help
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,7 +207,7 @@ def read_keras_weights(path: str | os.PathLike[str]) -> dict[str, dict[str, np.n
         raise WeightsError(f"not a Keras 2 HDF5 file of weights: {path} ({error})") from None
 
 
-# --- finding and downloading -----------------------------------------------------------------
+# --- finding -------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
@@ -231,94 +224,22 @@ def published_path(file: PublishedFile, weights_dir: str | os.PathLike[str] | No
     """
     if weights_dir is None:
         path = cache_folder() / file.name
-        if not path.is_file() or _sha256(path) != file.sha256:
-            download(file.url, path, file.sha256)
+        try:
+            download(file.url, path, lambda found: _check(found, file))
+        except (DownloadError, WeightsError) as error:
+            raise WeightsError(
+                f"{error}. Fetch {file.name} by other means and name its folder with --weights"
+            ) from None
         return path
     path = Path(weights_dir) / file.name
     if not path.is_file():
         raise WeightsError(f"no {file.name} in {weights_dir}")
-    if (found := _sha256(path)) != file.sha256:
-        raise WeightsError(f"{path} is not the published file: SHA-256 {found}")
+    _check(path, file)
     return path
 
 
-def download(url: str, target: Path, sha256: str, *, pause: float = 1.0) -> None:
-    """Downloads a file, resuming what an earlier attempt left, and puts it in place at once.
-
-    Args:
-        url: where it is.
-        target: where to put it; until it is complete it is called `<target>.part`.
-        sha256: what it must be.
-        pause: seconds before the second attempt; doubled before each later one.
-
-    Raises:
-        WeightsError: it cannot be had, or it is not the file expected.
-    """
-    part = target.with_name(target.name + ".part")
-    problem: Exception | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(target.parent):
-            if target.is_file() and _sha256(target) == sha256:
-                return  # another process was faster
-            for attempt in range(_ATTEMPTS):
-                if attempt:
-                    time.sleep(pause * 2 ** (attempt - 1))
-                problem = _try_to_fetch(url, part)
-                if problem is None:
-                    if (found := _sha256(part)) == sha256:
-                        part.replace(target)
-                        return
-                    problem = WeightsError(f"SHA-256 {found}, not {sha256}")
-                    part.unlink()
-                elif isinstance(problem, urllib.error.HTTPError) and problem.code in _FINAL_ERRORS:
-                    break
-    except OSError as error:
-        problem = error
-    raise WeightsError(
-        f"cannot download {url}: {problem}. Fetch {target.name} by other means and name its "
-        "folder with --weights"
-    )
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Waits until no other process or thread downloads into `folder`."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_to_fetch(url: str, part: Path) -> Exception | None:
-    try:
-        _fetch(url, part)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # the part is as long as the file or longer
-            part.unlink(missing_ok=True)
-        return error
-    except (OSError, EOFError) as error:
-        return error
-    return None
-
-
-def _fetch(url: str, part: Path) -> None:
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-        resumed = response.status == 206
-        expected = int(response.headers.get("Content-Length") or 0)
-        with part.open("ab" if resumed else "wb") as file:
-            received = 0
-            while chunk := response.read(2**16):
-                received += file.write(chunk)
-    if expected and received < expected:
-        raise EOFError(f"connection cut after {received} of {expected} bytes")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check(path: Path, file: PublishedFile) -> None:
+    with path.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
+        raise WeightsError(f"{path} is not the published file: SHA-256 {found}")

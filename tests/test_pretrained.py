@@ -1,17 +1,14 @@
 """Published weights: read, verified, and downloaded from a real server on loopback."""
 
 import hashlib
-import http.server
 import shutil
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import chex
 import h5py
 import numpy as np
 import pytest
+from server import Server, running_server
 
 from acai_jax import pretrained
 from acai_jax.errors import WeightsError
@@ -21,114 +18,42 @@ CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT with the faults that a test asks for, and remembers the requests."""
-
-    faults: list[str]
-    ranges: list[str | None]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self):
-        self.server.ranges.append(self.headers.get("Range"))
-        fault = self.server.faults.pop(0) if self.server.faults else ""
-        if fault.isdigit():
-            self.send_error(int(fault))
-            return
-        start = 0
-        if (asked := self.headers.get("Range")) and fault != "no ranges":
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(CONTENT):
-                self.send_error(416)
-                return
-        body = CONTENT[start:] if fault != "other file" else b"x" * len(CONTENT)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.faults, server.ranges = [], []
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+def server(tmp_path, monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path / "cache"))
+    with running_server() as server:
+        server.files["/weights.h5"] = CONTENT
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def fetch(server: Server, target: Path) -> None:
-    url = f"http://127.0.0.1:{server.server_port}/weights.h5"
-    pretrained.download(url, target, SHA256, pause=0.0)
+def published_file(server: Server) -> pretrained.PublishedFile:
+    return pretrained.PublishedFile("weights.h5", f"{server.url}/weights.h5", SHA256)
 
 
-def test_download(server, tmp_path):
-    fetch(server, tmp_path / "cache" / "weights.h5")
-    assert (tmp_path / "cache" / "weights.h5").read_bytes() == CONTENT
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["weights.h5"]
-
-
-def test_a_cut_download_is_resumed(server, tmp_path):
-    server.faults = ["cut", "503"]
-    fetch(server, tmp_path / "weights.h5")
-    assert (tmp_path / "weights.h5").read_bytes() == CONTENT
-    half = f"bytes={len(CONTENT) // 2}-"
-    assert server.ranges == [None, half, half]
-
-
-def test_a_server_without_ranges_sends_all_again(server, tmp_path):
-    server.faults = ["cut", "no ranges"]
-    fetch(server, tmp_path / "weights.h5")
-    assert (tmp_path / "weights.h5").read_bytes() == CONTENT
-
-
-def test_a_part_that_is_complete_or_too_long_is_fetched_anew(server, tmp_path):
-    (tmp_path / "weights.h5.part").write_bytes(CONTENT + b"more")
-    fetch(server, tmp_path / "weights.h5")
-    assert (tmp_path / "weights.h5").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("fault", ["404", "500", "other file"])
-def test_a_download_that_fails_says_what_to_do(server, tmp_path, fault):
-    server.faults = [fault] * 10
-    with pytest.raises(WeightsError, match="--weights"):
-        fetch(server, tmp_path / "weights.h5")
-    assert not (tmp_path / "weights.h5").exists()
-    assert len(server.ranges) == (1 if fault == "404" else 4)
-
-
-def test_weights_are_cached_and_verified(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path))
-    url = f"http://127.0.0.1:{server.server_port}/weights.h5"
-    file = pretrained.PublishedFile("weights.h5", url, SHA256)
+def test_weights_are_cached_and_verified(server, tmp_path):
     for _ in range(2):
-        assert pretrained.published_path(file, None) == tmp_path / "weights.h5"
-    assert len(server.ranges) == 1
-    (tmp_path / "weights.h5").write_bytes(b"damaged")
-    assert pretrained.published_path(file, None).read_bytes() == CONTENT
-    assert len(server.ranges) == 2
+        path = pretrained.published_path(published_file(server), None)
+        assert path == tmp_path / "cache" / "weights.h5"
+    assert len(server.requests) == 1
+    path.write_bytes(b"damaged")
+    assert pretrained.published_path(published_file(server), None).read_bytes() == CONTENT
+    assert len(server.requests) == 2
 
 
-def test_simultaneous_downloads_do_not_disturb_each_other(server, tmp_path):
-    server.faults = ["cut"]
-    with ThreadPoolExecutor(4) as pool:
-        for result in [pool.submit(fetch, server, tmp_path / "weights.h5") for _ in range(4)]:
-            result.result()
-    assert (tmp_path / "weights.h5").read_bytes() == CONTENT
-    assert len(server.ranges) == 2
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "HTTP 404"), (CONTENT[::-1], "is not the published file")]
+)
+def test_weights_that_cannot_be_had_say_what_to_do(server, tmp_path, content, reason):
+    server.files = {"/weights.h5": content} if content else {}
+    with pytest.raises(WeightsError, match=rf"{reason}.*--weights"):
+        pretrained.published_path(published_file(server), None)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(server, tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(WeightsError, match="cannot download"):
-        fetch(server, tmp_path / "file" / "weights.h5")
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(WeightsError, match="cannot write"):
+        pretrained.published_path(published_file(server), None)
 
 
 @pytest.mark.parametrize(
