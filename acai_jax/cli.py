@@ -3,27 +3,30 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
-from acai_jax.errors import AcaiError, Reject, SourceError
+from acai_jax import download, nights
+from acai_jax.errors import AcaiError, NoAlertsError, Reject, SourceError
 from acai_jax.schema import Preset
 
 if TYPE_CHECKING:
@@ -178,6 +181,34 @@ def convert(
     _console.print(f"{out}: {versions}")
 
 
+def fetch_night(
+    date: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATE")],
+    /,
+    *,
+    out: Path = Path("."),
+    base_url: str = nights.PUBLIC_ARCHIVE,
+) -> None:
+    """Fetch one night's alerts from the public archive; an interrupted download goes on.
+
+    Exit status 3 says that the archive has no alerts of that night.
+
+    Args:
+        date: the night's UTC date, as YYYYMMDD or YYYY-MM-DD.
+        out: folder for the archive, ztf_public_YYYYMMDD.tar.gz.
+        base_url: where the archive's nights lie.
+    """
+    night = nights.parse_night(date)
+    complete = nights.night_path(night, out).exists()
+    try:
+        with _download_progress() as report:
+            path = nights.fetch_night(night, out, base_url=base_url, report=report)
+    except KeyboardInterrupt:
+        _console.print("what has come is kept; the same command goes on")
+        raise
+    size = f"{path.stat().st_size / 1e6:,.1f} MB"
+    _console.print(f"{path}: {'there already, not fetched again' if complete else size}")
+
+
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     # JAX takes seconds to import: --help and mistyped commands do not wait for it
     from acai_jax.score import Scorer, enable_compilation_cache
@@ -210,6 +241,28 @@ def _progress(total_bytes: int) -> Iterator[tuple[Progress, TaskID]]:
         bar.update(task, completed=total_bytes)
 
 
+@contextlib.contextmanager
+def _download_progress() -> Iterator[Callable[[download.Progress], None]]:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console) as bar:
+        task: TaskID | None = None
+        waiting = True
+
+        def report(progress: download.Progress) -> None:
+            nonlocal task, waiting
+            if progress.note:
+                bar.console.print(progress.note, style="yellow")
+            elif task is None:
+                task = bar.add_task("fetching", total=progress.total, completed=progress.done)
+            elif waiting:  # bytes that were there are no part of the speed
+                bar.reset(task, total=progress.total, completed=progress.done)
+            else:
+                bar.update(task, completed=progress.done)
+            waiting = bool(progress.note)
+
+        yield report
+
+
 def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
     table = Table(title=Text(str(out)), show_header=False)
     table.add_column()
@@ -224,10 +277,13 @@ def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) ->
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    for command in (score, show, convert):
+    for command in (score, show, convert, fetch_night):
         app.command(command)
     try:
         app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
+    except NoAlertsError as error:
+        _console.print(str(error), soft_wrap=True)
+        sys.exit(3)
     except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
         _console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
         sys.exit(1)

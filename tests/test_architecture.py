@@ -14,6 +14,8 @@ ORDER = (
     *(
         "schema",
         "errors",
+        "download",
+        "nights",
         "avro_schema",
         "avro",
         "packet",
