@@ -70,7 +70,7 @@ class PartWriter:
             self._check_same_run(self.out, pl.read_parquet_metadata(self.out).get(_RUN_KEY, "{}"))
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock_folder(self.folder)
+            self._lock = lock_folder(self.folder)
             try:
                 self._prepare_folder(overwrite)
             except BaseException:
@@ -185,7 +185,7 @@ def _parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
-def _lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path) -> int:
     """Locks a folder for this process; the lock goes when its descriptor is closed, or we die."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

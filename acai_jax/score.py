@@ -1,10 +1,7 @@
 """Scorer: alerts in, score table out, in fixed batches, order kept, rejects kept as rows."""
 
 import collections
-import functools
-import itertools
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -16,13 +13,13 @@ import polars as pl
 from jaxtyping import Array, Float, Float32
 
 from acai_jax import workers
-from acai_jax.braai import drb_from_triplets
 from acai_jax.checkpoints import load_heads
-from acai_jax.errors import Reject, WeightsError
+from acai_jax.drb import BraaiStandIn, pad_rows
+from acai_jax.errors import Reject
 from acai_jax.model import HeadBank, apply_heads
 from acai_jax.packet import AlertPacket
 from acai_jax.preprocess import check_preset
-from acai_jax.pretrained import DEFAULT_GENERATION, cache_folder, load_braai, load_published
+from acai_jax.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.schema import (
     DOUBLE_FIELDS,
     DRB_INDEX,
@@ -83,7 +80,6 @@ class Scorer:
         self, bank: HeadBank, *, weights_dir: str | os.PathLike[str] | None = None
     ) -> None:
         self.bank = bank
-        self._weights_dir = weights_dir
         on_cpu = jax.default_backend() == "cpu"
         self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
@@ -101,8 +97,7 @@ class Scorer:
             return logits, jax.nn.sigmoid(logits)
 
         self._forward = jax.jit(forward, compiler_options=options)
-        self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
-        self._braai_lock = threading.Lock()
+        self._braai = BraaiStandIn(weights_dir)
 
     @classmethod
     def load(
@@ -176,11 +171,6 @@ class Scorer:
         chunked = workers.chunks(encoded_alerts(paths))
         for _ in range(skip_chunks):
             next(chunked, None)
-        if num_workers is None:
-            # starting processes takes longer than scoring one chunk
-            first = list(itertools.islice(chunked, 2))
-            num_workers = loky.cpu_count() if len(first) > 1 else 0
-            chunked = itertools.chain(first, chunked)
         prepared = workers.prepare_chunks(chunked, preset, num_workers)
         pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
         for chunk in prepared:
@@ -228,22 +218,8 @@ class Scorer:
             self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
 
     def braai_problem(self) -> str | None:
-        """Why braai cannot stand in for a missing `drb` under the preset "acai"; None if it can.
-
-        Its weights are looked for once, at the first call.
-        """
-        braai = self._load_braai()
-        return str(braai) if isinstance(braai, WeightsError) else None
-
-    def _load_braai(self) -> Callable[[np.ndarray], Array] | WeightsError:
-        with self._braai_lock:  # chunks are scored in several threads
-            if self._braai is None:
-                try:
-                    braai = load_braai(self._weights_dir)
-                    self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
-                except WeightsError as error:
-                    self._braai = error
-            return self._braai
+        """Why braai cannot stand in for a missing `drb` under the preset "acai"; None if it can."""
+        return self._braai.problem()
 
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)
@@ -279,7 +255,7 @@ class Scorer:
             return empty, empty
         size = next(size for size in self._batches if size >= count)
         if size > count:
-            features, triplets = _pad_rows(features, size), _pad_rows(triplets, size)
+            features, triplets = pad_rows(features, size), pad_rows(triplets, size)
         logits, scores = self._forward(self._leaves, features, triplets)
         return np.asarray(logits)[:count], np.asarray(scores)[:count]
 
@@ -288,7 +264,7 @@ class Scorer:
         accepted = prepared.accepted
         missing = np.isnan(features[:, DRB_INDEX])
         if missing.any():
-            drb, reason = self._substitute_drb(prepared.triplets[missing])
+            drb, reason = self._braai.drb(prepared.triplets[missing])
             features[missing, DRB_INDEX] = drb
             for row, value in zip(accepted[missing], drb, strict=True):
                 columns["drb"][row] = None if reason else float(value)
@@ -299,19 +275,6 @@ class Scorer:
         for row in accepted[~np.isfinite(scores).all(axis=1)]:
             columns["reason"][row] = columns["reason"][row] or "score is not a number"
         return self._table(columns, accepted, scores, preset)
-
-    def _substitute_drb(self, triplets: np.ndarray) -> tuple[np.ndarray, str | None]:
-        """Braai's scores; or NaN and the reason, where its weights are not at hand."""
-        braai = self._load_braai()
-        if isinstance(braai, WeightsError):
-            nothing = np.full(len(triplets), np.nan, np.float32)
-            return nothing, f"null feature: drb, and braai cannot stand in: {braai}"
-        count = 32  # few alerts lack a drb: one small fixed size, compiled once
-        scores = [
-            np.asarray(braai(_pad_rows(triplets[start : start + count], count)))
-            for start in range(0, len(triplets), count)
-        ]
-        return np.concatenate(scores)[: len(triplets)], None
 
     def _table(
         self,
@@ -343,8 +306,3 @@ def enable_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
-    padding = [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)]
-    return np.pad(array, padding)

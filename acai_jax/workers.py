@@ -6,6 +6,7 @@ an accelerator.
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import loky
 import numpy as np
@@ -37,6 +38,8 @@ from acai_jax.sources import Encoded, decode
 
 CHUNK_ALERTS: Final = 128
 _CHUNK_BYTES: Final = 32 * 2**20
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
 ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
 
 
@@ -76,16 +79,35 @@ def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
 
 
 def prepare_chunks(
-    chunked: Iterable[list[Encoded]], preset: Preset, workers: int
+    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None
 ) -> Iterator[Prepared]:
-    """Prepares chunks in `workers` processes, keeping their order; in this process if 0.
+    """Prepares chunks for the scorer; see `map_chunks`."""
+    return map_chunks(chunked, functools.partial(prepare, preset=preset), workers)
+
+
+def map_chunks(
+    chunked: Iterable[Chunk],
+    function: Callable[[Chunk], Result],
+    workers: int | None,
+) -> Iterator[Result]:
+    """Calls `function` on each chunk in `workers` processes, keeping their order.
 
     A few chunks per worker are under way at once, and no more: memory stays bounded however slow
     the consumer is.
+
+    Args:
+        chunked: pieces of work, such as `chunks` yields.
+        function: picklable; what it returns is, too.
+        workers: how many processes; 0 works in this one. None: one per core, but none for so few
+            alerts that starting processes would take longer.
     """
+    if workers is None:
+        chunked = iter(chunked)
+        first = list(itertools.islice(chunked, 2))
+        workers = loky.cpu_count() if len(first) > 1 else 0
+        chunked = itertools.chain(first, chunked)
     if workers == 0:
-        for chunk in chunked:
-            yield prepare(chunk, preset)
+        yield from map(function, chunked)
         return
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
     executor = loky.ProcessPoolExecutor(
@@ -93,11 +115,11 @@ def prepare_chunks(
     )
     try:
         yield from _in_order(
-            chunked, lambda chunk: executor.submit(prepare, chunk, preset), 2 * workers + 1
+            chunked, lambda chunk: executor.submit(function, chunk), 2 * workers + 1
         )
     except BrokenProcessPool:
         raise AcaiError(
-            "a decoding process was killed, often for want of memory: try fewer --workers"
+            "a worker process was killed, often for want of memory: try fewer --workers"
         ) from None
     finally:
         executor.shutdown(kill_workers=True)
@@ -116,16 +138,16 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _in_order(
-    chunked: Iterable[list[Encoded]],
-    submit: Callable[[list[Encoded]], "Future[Prepared]"],
+    chunked: Iterable[Chunk],
+    submit: Callable[[Chunk], "Future[Result]"],
     ahead: int,
-) -> Iterator[Prepared]:
+) -> Iterator[Result]:
     source = iter(chunked)
     pending = collections.deque(submit(chunk) for chunk in itertools.islice(source, ahead))
     while pending:
-        prepared = pending.popleft().result()
+        result = pending.popleft().result()
         pending.extend(submit(chunk) for chunk in itertools.islice(source, 1))
-        yield prepared
+        yield result
 
 
 def prepare(chunk: list[Encoded], preset: Preset) -> Prepared:
