@@ -1,0 +1,149 @@
+"""labels.csv: which class people gave to which alert."""
+
+import array
+import csv
+import dataclasses
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from acai_jax.errors import LabelsError
+
+COLUMNS: Final = ("oid", "candid", "label")
+"""Columns that a labels file must have, named as the original ACAI named them."""
+
+_MAX_LABEL: Final = 64
+_INT64: Final = range(-(2**63), 2**63)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of one file.
+
+    Attributes:
+        table: columns candid (Int64), objectId and label (String), one row per alert, by candid.
+        duplicates: how many rows only repeated an earlier one.
+        extra_columns: columns of the file that nothing here reads.
+        sha256: digest of the file.
+    """
+
+    table: pl.DataFrame
+    duplicates: int
+    extra_columns: tuple[str, ...]
+    sha256: str
+
+
+def read_labels(path: str | os.PathLike[str]) -> Labels:
+    r"""Reads a labels file: CSV with the columns oid, candid and label, in any order.
+
+    Args:
+        path: the file. Labels may be any short text: new classes are welcome. Further columns
+            are allowed.
+
+    Raises:
+        LabelsError: the file is missing, empty or no such table; a candid is no integer, a name or
+            a label is empty, or one alert has two different labels. The message names the line.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "labels.csv"
+        >>> _ = path.write_text("oid,candid,label\nZTF20aaelulu,1105522281015015000,h\n")
+        >>> read_labels(path).table.row(0)
+        (1105522281015015000, 'ZTF20aaelulu', 'h')
+    """
+    path = Path(path)
+    candids, lines = array.array("q"), array.array("q")
+    names: list[str] = []
+    labels: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = _header(path, reader)
+            order = [header.index(name) for name in COLUMNS]
+            for line, fields in _rows(path, reader, len(header)):
+                oid, candid, label = (fields[index].strip() for index in order)
+                candids.append(_candid(path, line, candid))
+                names.append(_text(path, line, "oid", oid))
+                labels.append(sys.intern(_text(path, line, "label", label)))
+                lines.append(line)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LabelsError(f"cannot read labels: {error.strerror}: {path}") from None
+    except UnicodeDecodeError:
+        raise LabelsError(f"{path} is not UTF-8 text") from None
+    if not names:
+        raise LabelsError(f"{path} holds no labels, only a header")
+    table = pl.DataFrame(
+        {"candid": candids, "objectId": names, "label": labels, "line": lines},
+        schema={"candid": pl.Int64, "objectId": pl.String, "label": pl.String, "line": pl.Int64},
+    )
+    unique = table.unique(["candid", "objectId", "label"], keep="first").sort("candid", "line")
+    _refuse_conflicts(path, unique)
+    extra = tuple(name for name in header if name not in COLUMNS)
+    return Labels(unique.drop("line"), len(table) - len(unique), extra, digest)
+
+
+def _header(path: Path, reader: Iterator[list[str]]) -> Sequence[str]:
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise LabelsError(f"{path}, line 1: {error}") from None
+    if not header:
+        raise LabelsError(f"{path} is empty: expected the columns {', '.join(COLUMNS)}")
+    for name in COLUMNS:
+        if header.count(name) != 1:
+            found = ", ".join(header)
+            problem = "twice" if name in header else "missing"
+            raise LabelsError(f"{path}, line 1: column {name} is {problem}; found: {found:.200}")
+    return header
+
+
+def _rows(path: Path, reader: "csv._reader", width: int) -> Iterator[tuple[int, list[str]]]:  # type: ignore[name-defined]
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise LabelsError(f"{path}, line {reader.line_num}: {error}") from None
+        if not fields:
+            continue  # a blank line, as editors leave at the end
+        if len(fields) != width:
+            problem = f"{len(fields)} fields, where the header has {width}"
+            raise LabelsError(f"{path}, line {reader.line_num}: {problem}")
+        yield reader.line_num, fields
+
+
+def _candid(path: Path, line: int, text: str) -> int:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or int(text) not in _INT64:
+        # a spreadsheet that made it 1.1e18 has lost the last digits
+        problem = f"candid is {text!r:.40}, not a 64-bit integer"
+        raise LabelsError(f"{path}, line {line}: {problem}")
+    return int(text)
+
+
+def _text(path: Path, line: int, column: str, text: str) -> str:
+    if not text:
+        raise LabelsError(f"{path}, line {line}: {column} is empty")
+    if len(text) > _MAX_LABEL or not text.isprintable():
+        problem = f"{column} is {text!r:.80}, not short text of one line"
+        raise LabelsError(f"{path}, line {line}: {problem}")
+    return text
+
+
+def _refuse_conflicts(path: Path, table: pl.DataFrame) -> None:
+    twice = table.filter(pl.col("candid").is_duplicated())
+    if len(twice):
+        first, second = twice.rows(named=True)[:2]
+        raise LabelsError(
+            f"{path}, line {second['line']}: candid {first['candid']} is "
+            f"{second['label']!r} of {second['objectId']}, "
+            f"but {first['label']!r} of {first['objectId']} in line {first['line']}"
+        )
