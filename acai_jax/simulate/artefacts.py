@@ -1,0 +1,158 @@
+"""Bogus alerts: what detectors, optics and subtraction do without any change on the sky."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from acai_jax.schema import STAMP_SIZE
+from acai_jax.simulate.images import Stamps, Subtraction, draw_subtraction
+from acai_jax.simulate.observing import Exposure, Pointing, draw_pointing
+from acai_jax.simulate.optics import CENTRE, add_point
+from acai_jax.simulate.sky import Source, background, star
+
+Defect = Callable[[np.random.Generator, Exposure], np.ndarray]
+"""(chance, conditions) -> (63, 63) false light in the science image [DN]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bogus:
+    """A false alert.
+
+    Attributes:
+        kind: what caused it, for people.
+        pointing: where it is seen.
+        sources: what stands there.
+        subtraction: errors of the matching.
+        defect: false light in the science image, if that is the cause.
+        repeats: whether it comes back at the same place.
+        clouds: share of its alerts that come from images taken through thick clouds.
+    """
+
+    kind: str
+    pointing: Pointing
+    sources: tuple[Source, ...]
+    subtraction: Subtraction
+    defect: Defect | None
+    repeats: bool
+    clouds: float
+
+
+_KINDS: Final = {
+    "bright star": 0.32,
+    "misregistration": 0.18,
+    "cosmic ray": 0.2,
+    "bad column": 0.1,
+    "hot pixels": 0.1,
+    "ghost": 0.1,
+}
+
+
+def draw_bogus(rng: np.random.Generator) -> Bogus:
+    """A random false alert."""
+    kind = str(rng.choice(tuple(_KINDS), p=tuple(_KINDS.values())))
+    on_star = kind in ("bright star", "misregistration")
+    pointing = draw_pointing(rng, "stellar" if on_star else "anywhere")
+    sources = background(rng, pointing)
+    subtraction, defect = draw_subtraction(rng), None
+    if on_star:
+        bright = kind == "bright star"
+        magnitude = rng.uniform(11.5, 14.5) if bright else rng.uniform(14, 17.5)
+        # the brighter the star, the smaller the error that makes an alert
+        shift = rng.uniform(0.04, 0.25) if bright else rng.uniform(0.15, 0.7)
+        angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)
+        centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
+        sources = [centre, *(s for s in sources if s.distance > 1.5)]
+        subtraction = Subtraction(
+            dx=shift * math.cos(angle),
+            dy=shift * math.sin(angle),
+            scale=float(rng.normal(0, 0.015)),
+            width=float(rng.normal(0, 0.25)),
+        )
+    else:
+        defect = _DEFECTS[kind]
+    repeats = kind in ("bright star", "bad column", "hot pixels")
+    # few stars are left to match the images by: bright ones leave residuals then
+    clouds = 0.4 if on_star else 0.04
+    return Bogus(kind, pointing, tuple(sources), subtraction, defect, repeats, clouds)
+
+
+def _cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
+    """A track with sharp edges: no PSF blurs it."""
+    image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+    length, angle = rng.exponential(3.5), rng.uniform(0, math.pi)
+    charge = exposure.noise * rng.lognormal(math.log(35), 0.9)
+    for step in np.arange(0, length + 0.25, 0.25) - length / 2:
+        column, row = step * math.cos(angle), step * math.sin(angle)
+        image[round(CENTRE + row) % STAMP_SIZE, round(CENTRE + column) % STAMP_SIZE] += charge / 4
+    image[CENTRE, CENTRE] += charge / 2
+    return image * rng.uniform(0.6, 1.4, image.shape)
+
+
+def _bad_column(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
+    image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+    top = rng.integers(0, CENTRE) if rng.uniform() < 0.5 else 0
+    level = exposure.noise * rng.uniform(4, 25)
+    image[top:, CENTRE] = level * rng.uniform(0.7, 1.3, STAMP_SIZE - top)
+    if rng.uniform() < 0.4:
+        image[top:, CENTRE + 1] = -0.5 * level
+    return image
+
+
+def _hot_pixels(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
+    image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+    image[CENTRE, CENTRE] = 1.0
+    for _ in range(rng.integers(0, 4)):
+        row, column = CENTRE + rng.integers(-1, 2, 2)
+        image[row, column] += rng.uniform(-0.6, 0.8)
+    return image * exposure.noise * rng.lognormal(math.log(18), 0.6)
+
+
+def _ghost(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
+    """A reflection inside the telescope: a wide patch or ring, with an edge through the alert."""
+    radius = rng.uniform(5, 40)
+    angle = rng.uniform(0, 2 * math.pi)
+    rows, columns = np.indices((STAMP_SIZE, STAMP_SIZE)) - CENTRE
+    distance = np.hypot(rows - radius * math.sin(angle), columns - radius * math.cos(angle))
+    edge = 1 / (1 + np.exp((distance - radius - 1.5) / rng.uniform(0.6, 2.5)))
+    if rng.uniform() < 0.6:
+        edge *= distance > radius * rng.uniform(0.5, 0.9)
+    image = edge * exposure.noise * rng.uniform(1.0, 5)
+    add_point(image, 0.0, 0.0, exposure.noise * rng.uniform(10, 60), rng.uniform(3, 7), 0.1)
+    return image
+
+
+_DEFECTS: Final[dict[str, Defect]] = {
+    "cosmic ray": _cosmic_ray,
+    "bad column": _bad_column,
+    "hot pixels": _hot_pixels,
+    "ghost": _ghost,
+}
+
+
+def draw_missing(rng: np.random.Generator, stamps: Stamps, share: float) -> np.ndarray:
+    """Pixels without data: beyond the chip's edge, or masked round a bright star nearby.
+
+    Args:
+        rng: source of chance.
+        stamps: the images, whose centre keeps its data.
+        share: of stamps that lack any.
+
+    Returns:
+        (63, 63) bool.
+    """
+    bad = np.zeros(stamps.science.shape, bool)
+    if rng.uniform() >= share:
+        return bad
+    if rng.uniform() < 0.6:
+        width = int(rng.integers(1, CENTRE - 4))
+        bad[:width] = True
+        bad = np.rot90(bad, int(rng.integers(0, 4))).copy()
+    else:
+        size = int(rng.integers(12, 22))
+        corner = rng.integers(0, STAMP_SIZE - size, 2)
+        bad[corner[0] : corner[0] + size, corner[1] : corner[1] + size] = True
+        bad[CENTRE - 3 : CENTRE + 4, CENTRE - 3 : CENTRE + 4] = False
+    return bad

@@ -1,0 +1,165 @@
+"""Science, template and difference of one exposure of one object, with their noise."""
+
+import dataclasses
+import math
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+
+from acai_jax.schema import STAMP_SIZE
+from acai_jax.simulate.observing import GAIN, PIXEL_SCALE, Exposure, Reference
+from acai_jax.simulate.optics import Stamp, add_point, sersic, smooth_noise, trail, with_psf
+from acai_jax.simulate.sky import Source
+
+_SATURATION: Final = 45_000.0  # [DN] above the sky, where a pixel's well is full
+_DRAWN: Final = 40.0  # sources further from the centre than this [pixel] leave no light here
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subtraction:
+    """How well the template was matched to the science image.
+
+    Attributes:
+        dx, dy: misregistration [pixel].
+        scale: relative error of the flux scale.
+        width: error of the matched PSF's variance [pixel^2].
+    """
+
+    dx: float
+    dy: float
+    scale: float
+    width: float
+
+
+@dataclasses.dataclass(slots=True)
+class Stamps:
+    """The three images of an alert before they are packed, and what they were made of.
+
+    Attributes:
+        science, template, difference: [DN]; the difference is science minus reference.
+        fixed: light of the fixed sources through the science image's PSF [DN].
+        noise: one sigma of each pixel of the difference, subtraction errors included [DN].
+        bad: pixels without data.
+    """
+
+    science: Stamp
+    template: Stamp
+    difference: Stamp
+    fixed: Stamp
+    noise: Stamp
+    bad: np.ndarray
+
+
+class Field:
+    """The fixed sources around one object, drawn once for each width of the PSF."""
+
+    def __init__(self, sources: tuple[Source, ...]) -> None:
+        self._near = [
+            s
+            for s in sources
+            if max(abs(s.x), abs(s.y)) < _DRAWN + s.radius / PIXEL_SCALE or s.magnitude < 13.5
+        ]
+        self._galaxies: dict[int, np.ndarray] = {}
+
+    def through(self, exposure: Exposure, fwhm: float, level: float) -> Stamp:
+        """The field in this exposure's filter and zero point, through a PSF of `fwhm` [pixel]."""
+        image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+        galaxies: np.ndarray | None = None
+        for number, source in enumerate(self._near):
+            flux = exposure.flux(source.in_filter(exposure.fid))
+            radius = source.radius / PIXEL_SCALE
+            point = flux * source.nucleus if source.kind == "galaxy" else flux
+            extended = flux - point
+            if extended and (radius < 1.5 and flux < 300 * level):
+                # too small and faint for its profile to show
+                add_point(
+                    image, source.x, source.y, extended, math.hypot(fwhm, 1.6 * radius), level
+                )
+            elif extended:
+                if number not in self._galaxies:
+                    self._galaxies[number] = sersic(
+                        source.x, source.y, radius, source.index, source.axis_ratio, source.angle
+                    )
+                light = extended * self._galaxies[number]
+                galaxies = light if galaxies is None else galaxies + light
+            if point:
+                add_point(image, source.x, source.y, point, fwhm, level)
+        return image if galaxies is None else image + with_psf(galaxies, fwhm)
+
+
+def draw_subtraction(rng: np.random.Generator) -> Subtraction:
+    """The small errors of an ordinary subtraction."""
+    dx, dy = rng.normal(0, 0.025, 2)
+    return Subtraction(float(dx), float(dy), float(rng.normal(0, 0.003)), rng.normal(0, 0.012))
+
+
+def expose(
+    rng: np.random.Generator,
+    field: Field,
+    exposure: Exposure,
+    reference: Reference,
+    change: Stamp,
+    subtraction: Subtraction,
+) -> Stamps:
+    """Takes the pictures.
+
+    Args:
+        rng: source of chance for the noise.
+        field: what stands still.
+        exposure: the conditions.
+        reference: the coadd that serves as template.
+        change: (63, 63) what is new in the science image [DN].
+        subtraction: errors of the matching.
+    """
+    level = 0.05 * exposure.noise
+    fixed = field.through(exposure, exposure.seeing, level)
+    # the template is scaled to the science image's zero point
+    template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)
+    template = field.through(exposure, reference.seeing, 0.2 * template_noise)
+    gradient_y, gradient_x = np.gradient(fixed)
+    gradient_yy, gradient_xx = np.gradient(gradient_y, axis=0), np.gradient(gradient_x, axis=1)
+    residual = (
+        subtraction.scale * fixed
+        + subtraction.width / 2 * (gradient_yy + gradient_xx)
+        - subtraction.dx * gradient_x
+        - subtraction.dy * gradient_y
+    )
+    light = fixed + change
+    variance = exposure.noise**2 + np.clip(light, 0, None) / GAIN
+    noise = np.sqrt(variance) * rng.standard_normal(fixed.shape)
+    reference_noise = template_noise * smooth_noise(rng)
+    tilt = rng.normal(0, 0.1, 2) * template_noise / STAMP_SIZE
+    rows = np.arange(STAMP_SIZE) - STAMP_SIZE // 2
+    plane = rng.normal(0, 0.06 * exposure.noise) + tilt[0] * rows[:, None] + tilt[1] * rows
+    science = np.minimum(light, _SATURATION) + noise + exposure.sky
+    shot = np.sqrt(np.clip(template, 0, None) / GAIN / reference.frames)
+    template = (
+        np.minimum(template, _SATURATION)
+        + reference_noise
+        + shot * rng.standard_normal(fixed.shape)
+        + exposure.sky
+    )
+    difference = change + residual + noise - reference_noise + plane
+    steepness = 0.03**2 * (gradient_x**2 + gradient_y**2)  # registration's part, as scorr takes it
+    total = np.sqrt(variance + template_noise**2 + steepness)
+    return Stamps(science, template, difference, fixed, total, np.zeros(fixed.shape, bool))
+
+
+def point_change(
+    x: float, y: float, flux: float, exposure: Exposure, *, length: float = 0.0, angle: float = 0.0
+) -> Float64[np.ndarray, "63 63"]:
+    """A new source of `flux` [DN] at (x, y) from the central pixel; a trail if it has a length."""
+    return flux * trail(length, angle, x, y, exposure.seeing)
+
+
+def mask_pixels(
+    rng: np.random.Generator, stamps: Stamps, bad: np.ndarray, *, overflow: bool = False
+) -> None:
+    """Takes the data out of pixels: NaN, and in the template sometimes 3.4e38."""
+    stamps.bad |= bad
+    for image in (stamps.science, stamps.template, stamps.difference):
+        image[bad] = np.nan
+    if overflow:
+        extreme = float(np.finfo(np.float32).max)
+        stamps.template[bad] = extreme if rng.uniform() < 0.5 else -extreme

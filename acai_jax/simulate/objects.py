@@ -1,0 +1,239 @@
+"""The four astronomical classes: what surrounds an alert, and how its light changes."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from acai_jax.simulate.observing import (
+    PIXEL_SCALE,
+    Exposure,
+    Pointing,
+    draw_night,
+    draw_pointing,
+    exposure_seconds,
+)
+from acai_jax.simulate.sky import Source, background, galaxy, star
+
+LightCurve = Callable[[Exposure], float]
+"""Exposure -> flux of the difference [DN]; negative where the source is fainter than before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Orbit:
+    """A moving source: a known solar-system object has a name."""
+
+    trail: float
+    """Length of its path during one exposure [pixel]."""
+    angle: float
+    """Direction of that path [rad]."""
+    name: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SkyObject:
+    """An object that sends alerts.
+
+    Attributes:
+        label: its class.
+        kind: what it is, for people: "supernova", "quasar", "asteroid", ...
+        pointing: where it stands.
+        sources: what stands still around it; positions relative to it.
+        light: flux that the difference image shows.
+        start, duration: the stretch of time in which it is active [JD], [day].
+        detected: share of the visits before it became active that detected something here.
+        seen: share of the visits since then that detected it.
+        orbit: how it moves, if it does.
+    """
+
+    label: str
+    kind: str
+    pointing: Pointing
+    sources: tuple[Source, ...]
+    light: LightCurve
+    start: float
+    duration: float
+    detected: float
+    seen: float
+    orbit: Orbit | None = None
+
+
+def hosted(rng: np.random.Generator) -> SkyObject:
+    """A supernova at an offset from the centre of a resolved galaxy."""
+    pointing = draw_pointing(rng, "extragalactic")
+    sources = background(rng, pointing, clear=2.5)
+    magnitude = float(np.clip(rng.normal(17.8, 1.5), 13.5, 21))
+    host = galaxy(rng, 0.0, 0.0, magnitude)
+    # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
+    distance = host.radius * rng.gamma(2, 0.55)
+    distance = float(np.clip(distance, max(0.7, 0.2 * host.radius), max(1.2, 3 * host.radius)))
+    host = _moved(host, distance, rng.uniform(0, 2 * math.pi))
+    peak = float(np.clip(rng.normal(18.2, 0.8), 15, 19.6))
+    return SkyObject(
+        "h",
+        "supernova",
+        pointing,
+        (host, *sources),
+        *_supernova(rng, peak),
+        detected=float(rng.beta(1, 25)),
+        seen=0.35,
+    )
+
+
+def nuclear(rng: np.random.Generator) -> SkyObject:
+    """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
+    pointing = draw_pointing(rng, "extragalactic")
+    sources = background(rng, pointing, clear=2.5)
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.78, 0.12)))
+    offset = rng.rayleigh(0.17)
+    if kind == "quasar":
+        centre = Source(
+            0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
+        )
+    else:
+        magnitude = float(np.clip(rng.normal(17.6, 1.0), 14.5, 20))
+        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
+        centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
+    centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
+    if kind == "tidal disruption":
+        light, start, duration = _tidal_disruption(rng, float(rng.normal(19.2, 0.5)))
+        detected = float(rng.beta(1, 12))
+    else:
+        share = centre.nucleus or 1.0
+        light, start, duration = _random_walk(rng, centre, share)
+        detected = float(rng.beta(0.7, 3))
+    return SkyObject(
+        "n", kind, pointing, (centre, *sources), light, start, duration, detected, seen=0.4
+    )
+
+
+def variable(rng: np.random.Generator) -> SkyObject:
+    """A star that varies: mostly periodic, sometimes an eruption of a catalogued star."""
+    pointing = draw_pointing(rng, "stellar")
+    sources = background(rng, pointing)
+    magnitude = float(np.clip(rng.normal(16.1, 1.6), 12.7, 20.5))
+    offset = rng.rayleigh(0.2)
+    centre = _moved(star(rng, 0.0, 0.0, magnitude), offset, rng.uniform(0, 2 * math.pi))
+    sources = [s for s in sources if s.distance > 1.5]
+    start = draw_night(rng, duration=700.0)
+    amplitude = float(np.clip(rng.lognormal(math.log(0.35), 0.7), 0.06, 2.5))
+    period, phase = 10 ** rng.uniform(-0.7, 2.5), rng.uniform(0, 1)
+    skew = rng.uniform(0.5, 0.85)  # sawtooth-like, as pulsating stars are
+
+    def light(exposure: Exposure) -> float:
+        cycle = (exposure.jd / period + phase) % 1
+        ramp = cycle / skew if cycle < skew else (1 - cycle) / (1 - skew)
+        change = amplitude * (ramp - 0.5)
+        return exposure.flux(centre.in_filter(exposure.fid)) * (10 ** (-0.4 * change) - 1)
+
+    return SkyObject(
+        "v",
+        "variable star",
+        pointing,
+        (centre, *sources),
+        light,
+        start,
+        700.0,
+        detected=float(rng.beta(0.9, 2.5)),
+        seen=0.2,
+    )
+
+
+def orphan(rng: np.random.Generator) -> SkyObject:
+    """An asteroid, or a transient whose host is too faint to see."""
+    if rng.uniform() < 0.2:
+        pointing = draw_pointing(rng, "extragalactic")
+        sources = background(rng, pointing, clear=9.0)
+        peak = float(rng.normal(18.9, 0.5))
+        return SkyObject(
+            "o",
+            "hostless",
+            pointing,
+            tuple(sources),
+            *_supernova(rng, peak),
+            detected=0.0,
+            seen=0.15,
+        )
+    pointing = draw_pointing(rng, "ecliptic")
+    sources = background(rng, pointing, clear=2.5)
+    magnitude = float(np.clip(20.0 - rng.exponential(1.1), 14.5, 20.0))
+    arcsec_per_minute = rng.lognormal(math.log(0.5), 0.3)
+    if rng.uniform() < 0.06:  # near the Earth
+        arcsec_per_minute = rng.uniform(6, 40)
+    orbit = Orbit(
+        trail=float(arcsec_per_minute * exposure_seconds() / 60 / PIXEL_SCALE),
+        angle=float(rng.uniform(0, math.pi)),
+        name=str(rng.integers(1, 600_000)) if rng.uniform() < 0.6 else None,
+    )
+    colour = rng.normal(0.5, 0.1)
+
+    def light(exposure: Exposure) -> float:
+        return exposure.flux(magnitude + (colour, 0.0, -0.2)[exposure.fid - 1])
+
+    start = draw_night(rng)
+    return SkyObject("o", "asteroid", pointing, tuple(sources), light, start, 0.1, 0.0, 0.0, orbit)
+
+
+OBJECTS: Final = {"h": hosted, "n": nuclear, "v": variable, "o": orphan}
+"""Class -> maker of a random object of it; bogus alerts are made in `artefacts`."""
+
+
+def _moved(source: Source, distance: float, angle: float) -> Source:
+    """The source at `distance` [arcsec] from the alert."""
+    pixels = distance / PIXEL_SCALE
+    return dataclasses.replace(source, x=pixels * math.cos(angle), y=pixels * math.sin(angle))
+
+
+def _supernova(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
+    """A light curve like that of a type Ia: (light, start, duration)."""
+    start = draw_night(rng, duration=70.0)
+    stretch = rng.uniform(0.85, 1.2)
+
+    def light(exposure: Exposure) -> float:
+        day = (exposure.jd - start) / stretch - 17
+        if day < -17:
+            return 0.0
+        if day < 0:
+            fading = 0.0055 * day * day
+        else:
+            fading = 0.05 * day if day < 10 else 0.5 + 0.09 * (min(day, 27) - 10)
+            fading += 0.02 * max(0.0, day - 27)
+        colour = (0.0 if day < 5 else min(0.9, 0.04 * (day - 5)), 0.0, 0.25)[exposure.fid - 1]
+        return exposure.flux(peak + fading + colour)
+
+    return light, start, 65.0
+
+
+def _tidal_disruption(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
+    start = draw_night(rng, duration=160.0)
+    rise, scale = rng.uniform(15, 35), rng.uniform(30, 60)
+
+    def light(exposure: Exposure) -> float:
+        day = exposure.jd - start - rise
+        fading = 1.2 * (day / rise) ** 2 if day < 0 else 2.5 * 5 / 3 * math.log10(1 + day / scale)
+        return exposure.flux(peak + fading + (-0.15, 0.0, 0.15)[exposure.fid - 1])
+
+    return light, start, 150.0
+
+
+def _random_walk(
+    rng: np.random.Generator, centre: Source, share: float
+) -> tuple[LightCurve, float, float]:
+    """A damped random walk of the nucleus, as a sum of slow waves of random phase."""
+    start = draw_night(rng, duration=500.0)
+    periods = 10 ** rng.uniform(1.5, 3.2, 6)
+    phases = rng.uniform(0, 2 * math.pi, 6)
+    amplitudes = 0.07 * np.sqrt(periods / 300) * rng.standard_normal(6)
+    drift = rng.normal(0, 0.15)  # since the reference was taken
+    faint = -2.5 * math.log10(share)
+
+    def light(exposure: Exposure) -> float:
+        waves = np.sin(2 * math.pi * exposure.jd / periods + phases)
+        change = drift + float(amplitudes @ waves)
+        # nuclei are bluer than their galaxies
+        flux = exposure.flux(centre.in_filter(exposure.fid) + faint)
+        return flux * (10 ** (-0.4 * change) - 1)
+
+    return light, start, 500.0

@@ -1,0 +1,124 @@
+"""What the telescope makes of light: Moffat PSFs, Sersic galaxies, trails."""
+
+import math
+from typing import Final
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Complex128, Float64
+
+from acai_jax.schema import STAMP_SIZE
+
+CENTRE: Final = STAMP_SIZE // 2
+_BETA: Final = 3.0  # of the Moffat profile; atmospheric seeing gives 2.5 to 4.5
+_OVERSAMPLING: Final = 2
+_SMEARING: Final = 0.11  # of resampled noise into a neighbour: a correlation of 0.2
+_PADDED: Final = 162  # 2 * 63 pixels and a margin against wrapping round, a fast FFT length
+
+Stamp = Float64[np.ndarray, "63 63"]
+Transform = Complex128[np.ndarray, "rows columns"]
+
+
+def moffat(
+    x: float, y: float, fwhm: float, shape: tuple[int, int] = (STAMP_SIZE, STAMP_SIZE)
+) -> Float64[np.ndarray, "h w"]:
+    """A point source of unit flux, sampled at the pixels' centres.
+
+    Args:
+        x: position from the central pixel along rows [pixel].
+        y: along columns [pixel].
+        fwhm: full width at half maximum [pixel], the pixel's own width included.
+        shape: of the image (height, width).
+
+    Example:
+        >>> round(float(moffat(0.2, -0.3, 2.2).sum()), 1)
+        1.0
+    """
+    rows, columns = (np.arange(n) - n // 2 for n in shape)
+    return _moffat(rows[:, None] - y, columns[None, :] - x, fwhm)
+
+
+def _moffat(dy: np.ndarray, dx: np.ndarray, fwhm: float) -> np.ndarray:
+    core = (fwhm / 2) ** 2 / (2 ** (1 / _BETA) - 1)
+    profile = 1 + (dx * dx + dy * dy) / core
+    return (_BETA - 1) / (math.pi * core) / (profile * profile * profile)
+
+
+def add_point(image: Stamp, x: float, y: float, flux: float, fwhm: float, level: float) -> None:
+    """Adds a point source to `image`, as far out as it is brighter than `level` [DN]."""
+    core = (fwhm / 2) ** 2 / (2 ** (1 / _BETA) - 1)
+    peak = flux * (_BETA - 1) / (math.pi * core)
+    # where the profile falls below the level
+    radius = math.sqrt(core * max(0.0, (abs(peak) / level) ** (1 / _BETA) - 1)) + 2
+    top = max(0, math.floor(CENTRE + y - radius))
+    bottom = min(STAMP_SIZE, math.ceil(CENTRE + y + radius) + 1)
+    left = max(0, math.floor(CENTRE + x - radius))
+    right = min(STAMP_SIZE, math.ceil(CENTRE + x + radius) + 1)
+    if top < bottom and left < right:
+        dy = np.arange(top, bottom)[:, None] - CENTRE - y
+        dx = np.arange(left, right)[None, :] - CENTRE - x
+        image[top:bottom, left:right] += flux * _moffat(dy, dx, fwhm)
+
+
+def trail(length: float, angle: float, x: float, y: float, fwhm: float) -> Stamp:
+    """A moving source of unit flux, centred at (x, y).
+
+    Args:
+        length: of its path during the exposure [pixel].
+        angle: of the path [rad].
+        x: middle of the path, from the central pixel along rows [pixel].
+        y: along columns [pixel].
+        fwhm: of the PSF [pixel].
+    """
+    steps = max(1, math.ceil(2 * length))
+    image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+    for step in (np.arange(steps) + 0.5) / steps - 0.5:
+        dx, dy = step * length * math.cos(angle), step * length * math.sin(angle)
+        add_point(image, x + dx, y + dy, 1 / steps, fwhm, 1e-7)
+    return image
+
+
+def sersic(
+    x: float, y: float, radius: float, index: float, axis_ratio: float, angle: float
+) -> Transform:
+    """The Fourier transform of a Sersic galaxy of unit flux, before any PSF.
+
+    Args:
+        x: centre, from the central pixel along rows [pixel].
+        y: along columns [pixel].
+        radius: half-light radius along the major axis [pixel].
+        index: Sersic index; 1 is a disc, 4 an elliptical.
+        axis_ratio: minor over major axis.
+        angle: of the major axis [rad].
+    """
+    scale = _OVERSAMPLING
+    middle = _PADDED // 2
+    rows = (np.arange(_PADDED) - middle)[:, None] / scale - y
+    columns = (np.arange(_PADDED) - middle)[None, :] / scale - x
+    major = columns * math.cos(angle) + rows * math.sin(angle)
+    minor = (rows * math.cos(angle) - columns * math.sin(angle)) / axis_ratio
+    # the steep centre is averaged over its pixel
+    r = np.sqrt(major**2 + minor**2 + (0.3 / scale) ** 2)
+    b = 2 * index - 1 / 3 + 0.009876 / index
+    profile = np.exp(-b * (r / radius) ** (1 / index))
+    return np.asarray(scipy.fft.rfft2(profile / profile.sum()))
+
+
+def with_psf(galaxy: Transform, fwhm: float) -> Stamp:
+    """A galaxy from `sersic`, seen through a Moffat PSF."""
+    scale = _OVERSAMPLING
+    offsets = scipy.fft.fftfreq(_PADDED, 1 / _PADDED) / scale
+    psf = _moffat(offsets[:, None], offsets[None, :], fwhm) / scale**2
+    image = np.asarray(scipy.fft.irfft2(galaxy * scipy.fft.rfft2(psf), (_PADDED, _PADDED)))
+    start = _PADDED // 2 - scale * CENTRE
+    pixels = slice(start, start + scale * STAMP_SIZE, scale)
+    # the value at a pixel's centre, as for point sources
+    return image[pixels, pixels] * scale**2
+
+
+def smooth_noise(rng: np.random.Generator) -> Stamp:
+    """Noise of unit variance whose neighbouring pixels are correlated, as resampling leaves it."""
+    white = rng.standard_normal((STAMP_SIZE + 2, STAMP_SIZE + 2))
+    rows = white[1:-1] + _SMEARING * (white[:-2] + white[2:])
+    image = rows[:, 1:-1] + _SMEARING * (rows[:, :-2] + rows[:, 2:])
+    return image / (1 + 2 * _SMEARING**2)

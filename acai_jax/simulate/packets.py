@@ -1,0 +1,321 @@
+"""One simulated object, epoch by epoch, as alert packets in ZTF's schema 4.02."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from isal import igzip
+
+from acai_jax.schema import CUTOUTS, STAMP_SIZE
+from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
+from acai_jax.simulate.catalogues import faint_sources, gaia, pan_starrs, reference_source
+from acai_jax.simulate.images import (
+    Field,
+    Stamps,
+    draw_subtraction,
+    expose,
+    mask_pixels,
+    point_change,
+)
+from acai_jax.simulate.objects import OBJECTS, SkyObject
+from acai_jax.simulate.observing import (
+    SURVEY_START,
+    Exposure,
+    draw_exposure,
+    draw_night,
+    exposure_seconds,
+)
+from acai_jax.simulate.photometry import detection
+from acai_jax.simulate.schema402 import SCHEMA_VERSION, previous_fields
+
+_ATTEMPTS: Final = 12  # at one alert, before another object takes this one's place
+_PREVIOUS_DAYS: Final = 30.0
+_PREVIOUS: Final = previous_fields()
+
+
+class SimulatedAlert(NamedTuple):
+    """One alert and the truth about it.
+
+    Attributes:
+        label: its class, one of CLASSES.
+        kind: what it is: "supernova", "asteroid", "cosmic ray", ...
+        record: the packet, for an Avro writer with `alert_schema()`.
+    """
+
+    label: str
+    kind: str
+    record: dict[str, Any]
+
+
+class NotDetectedError(Exception):
+    """The object is too faint for an alert; another must be drawn."""
+
+
+def object_packets(
+    rng: np.random.Generator, label: str, name: str, first_candid: int, count: int
+) -> Iterator[SimulatedAlert]:
+    """The alerts of one object of class `label`, in the order of time.
+
+    Args:
+        rng: source of chance.
+        label: class, one of CLASSES.
+        name: objectId.
+        first_candid: of its first alert; the next ones count on.
+        count: how many alerts it sends.
+    """
+    kind, records = "", []
+    while not records:
+        kind, records = _try_object(rng, label, count)
+    candidates = [record["candidate"] for record in records]
+    for before, after in itertools.pairwise(candidates):  # each alert was a detection
+        after["ndethist"] = max(after["ndethist"], before["ndethist"] + 1)
+        after["ncovhist"] = max(after["ncovhist"], after["ndethist"])
+        after["jdstarthist"] = before["jdstarthist"]
+    for index, record in enumerate(records):
+        candid = first_candid + index
+        record |= {"objectId": name, "candid": candid}
+        record["candidate"]["candid"] = candid
+        record["prv_candidates"] = _previous(candidates[:index], record["candidate"]["jd"])
+        for cutout, image in zip(CUTOUTS, ("science", "template", "difference"), strict=True):
+            data = record.pop(image)
+            record[cutout] = {"fileName": f"candid{candid}_{image}.fits.gz", "stampData": data}
+        yield SimulatedAlert(label, kind, record)
+
+
+def _try_object(
+    rng: np.random.Generator, label: str, count: int
+) -> tuple[str, list[dict[str, Any]]]:
+    """What the object is, and its alerts; none where it is too faint for one of them."""
+    thing = draw_bogus(rng) if label == "b" else OBJECTS[label](rng)
+    scene = _Scene(rng, thing)
+    try:
+        alerts = [scene.alert(rng) for _ in range(count)]
+    except NotDetectedError:
+        return thing.kind, []
+    return thing.kind, sorted(alerts, key=lambda alert: alert["candidate"]["jd"])
+
+
+class _Scene:
+    """An object with all that stays the same from alert to alert."""
+
+    def __init__(self, rng: np.random.Generator, thing: SkyObject | Bogus) -> None:
+        self.thing = thing
+        self.pointing = thing.pointing
+        self.field = Field(thing.sources)
+        self.neighbours = {
+            **pan_starrs(rng, thing.sources),
+            **gaia(thing.sources),
+        }
+        self.faint = faint_sources(rng)
+        if isinstance(thing, Bogus):
+            self.start, self.duration = draw_night(rng, duration=300.0), 300.0
+        else:
+            self.start, self.duration = thing.start, thing.duration
+        self.clouds = thing.clouds if isinstance(thing, Bogus) else 0.04
+        self.missing_share = 0.25 if isinstance(thing, Bogus) else 0.06
+
+    def alert(self, rng: np.random.Generator) -> dict[str, Any]:
+        for _ in range(_ATTEMPTS):
+            exposure = draw_exposure(rng, self.start + rng.uniform(0, self.duration), self.clouds)
+            # the brightest pixel is the stamp's central one
+            x, y = rng.uniform(-0.5, 0.5, 2)
+            stamps = self._stamps(rng, exposure, x, y)
+            if stamps is None:
+                continue
+            found = detection(rng, stamps, exposure, x, y)
+            if found is not None:
+                return self._record(rng, stamps, exposure, found)
+        raise NotDetectedError
+
+    def _stamps(
+        self, rng: np.random.Generator, exposure: Exposure, x: float, y: float
+    ) -> Stamps | None:
+        thing = self.thing
+        subtraction = draw_subtraction(rng)
+        if isinstance(thing, Bogus):
+            subtraction = thing.subtraction
+            if thing.defect is None:
+                change = np.zeros((STAMP_SIZE, STAMP_SIZE))
+            else:
+                change = thing.defect(rng, exposure)
+        else:
+            flux = thing.light(exposure)
+            if abs(flux) < exposure.flux(exposure.depth + 0.6):
+                return None  # far too faint to be worth drawing
+            length, angle = (thing.orbit.trail, thing.orbit.angle) if thing.orbit else (0.0, 0.0)
+            change = point_change(x, y, flux, exposure, length=length, angle=angle)
+        reference = self.pointing.references[exposure.fid]
+        stamps = expose(rng, self.field, exposure, reference, change, subtraction)
+        bad = draw_missing(rng, stamps, self.missing_share)
+        if bad.any():
+            mask_pixels(rng, stamps, bad, overflow=rng.uniform() < 0.2)
+        return stamps
+
+    def _record(
+        self,
+        rng: np.random.Generator,
+        stamps: Stamps,
+        exposure: Exposure,
+        found: dict[str, Any],
+    ) -> dict[str, Any]:
+        reference = self.pointing.references[exposure.fid]
+        candidate = {
+            **found,
+            **_survey_fields(rng, self, exposure),
+            **self.neighbours,
+            **reference_source(rng, self.thing.sources, self.faint, exposure, reference),
+            **_history(rng, self.thing, exposure.jd),
+            **_solar_system(rng, self.thing, found["magpsf"]),
+            **_reliability(rng, self.thing, found["scorr"]),
+            "mindtoedge": _edge_distance(self.pointing.xpos, self.pointing.ypos, stamps.bad),
+        }
+        sign = 1.0 if found["isdiffpos"] == "t" else -1.0
+        return {
+            "schemavsn": SCHEMA_VERSION,
+            "publisher": "acai_jax (simulated)",
+            "candidate": {k: _plain(v) for k, v in candidate.items()},
+            "fp_hists": None,
+            "science": fits_gz(stamps.science),
+            "template": fits_gz(stamps.template),
+            "difference": fits_gz(sign * stamps.difference),
+        }
+
+
+def fits_gz(image: np.ndarray) -> bytes:
+    """A gzipped FITS file of one float32 image, as a cutout holds it."""
+    height, width = image.shape
+    cards = (
+        "SIMPLE  =                    T",
+        "BITPIX  =                  -32",
+        "NAXIS   =                    2",
+        f"NAXIS1  = {width:20d}",
+        f"NAXIS2  = {height:20d}",
+        "BUNIT   = 'DN      '",
+        "END",
+    )
+    header = "".join(card.ljust(80) for card in cards).ljust(2880).encode("ascii")
+    with np.errstate(over="ignore"):
+        data = image.astype(">f4").tobytes()
+    return igzip.compress(header + data + bytes(-len(data) % 2880), compresslevel=1, mtime=0)
+
+
+def _survey_fields(rng: np.random.Generator, scene: _Scene, exposure: Exposure) -> dict[str, Any]:
+    pointing = scene.pointing
+    reference = pointing.references[exposure.fid]
+    night = int(exposure.jd - 2457754.5)
+    pid = night * 10**9 + int((exposure.jd % 1) * 10**6) * 1000 + pointing.rcid * 10
+    scatter = abs(rng.normal(0.045, 0.012))
+    # clouds leave few stars to calibrate with
+    uncertainty = rng.lognormal(math.log(3e-5) + 1.1 * exposure.cloud, 0.8)
+    return {
+        "jd": exposure.jd,
+        "fid": exposure.fid,
+        "pid": pid,
+        "diffmaglim": exposure.depth,
+        "pdiffimfilename": f"simulated_{pid}_scimrefdiffimg.fits",
+        "programpi": "simulated",
+        "programid": 1,
+        "tblid": int(rng.integers(0, 200)),
+        "nid": night,
+        "rcid": pointing.rcid,
+        "field": pointing.field,
+        "xpos": pointing.xpos,
+        "ypos": pointing.ypos,
+        "ra": (pointing.ra + rng.normal(0, 2e-5)) % 360,
+        "dec": pointing.dec + rng.normal(0, 2e-5),
+        "ranr": pointing.ra,
+        "decnr": pointing.dec,
+        "tooflag": 0,
+        "rfid": pointing.field * 10**6 + exposure.fid * 10**5 + pointing.rcid,
+        "jdstartref": reference.first,
+        "jdendref": reference.last,
+        "nframesref": reference.frames,
+        "magzpsci": exposure.zero_point,
+        "magzpsciunc": uncertainty,
+        "magzpscirms": scatter,
+        "nmatches": int(rng.integers(60, 2000) * 10 ** (-0.3 * exposure.cloud)),
+        "clrcoeff": exposure.colour_coefficient,
+        "clrcounc": uncertainty * rng.uniform(1, 2),
+        "zpclrcov": -uncertainty * rng.uniform(0.5, 1),
+        "zpmed": exposure.zero_point + rng.normal(0.02, 0.03),
+        "clrmed": rng.normal(0.68, 0.1),
+        "clrrms": rng.normal(0.26, 0.05),
+        "exptime": exposure_seconds(),
+    }
+
+
+def _history(
+    rng: np.random.Generator, thing: SkyObject | Bogus, jd: float
+) -> dict[str, float | int]:
+    """Earlier detections at this place, and visits to it."""
+    visits = thing.pointing.visits_before(jd)
+    if isinstance(thing, SkyObject):
+        active = thing.duration / 365.25 * thing.pointing.visits_per_year
+        fraction = min(1.0, (jd - thing.start) / thing.duration)
+        earlier = rng.binomial(visits, thing.detected)
+        if thing.orbit is None:
+            # since it is active, a part of all visits saw it
+            earlier += rng.binomial(max(0, round(active * fraction)), thing.seen)
+        elif rng.uniform() < 0.1:
+            earlier = 1
+    else:
+        earlier = rng.geometric(0.3) - 1 if thing.repeats else int(rng.uniform() < 0.1)
+    first = max(SURVEY_START, jd - (jd - SURVEY_START) * min(1.0, 0.1 + 0.05 * earlier))
+    return {
+        "ndethist": 1 + min(int(earlier), visits - 1),
+        "ncovhist": visits,
+        "jdstarthist": float(rng.uniform(first, jd)) if earlier else jd,
+        "jdendhist": jd,
+    }
+
+
+def _solar_system(
+    rng: np.random.Generator, thing: SkyObject | Bogus, magnitude: float
+) -> dict[str, Any]:
+    if isinstance(thing, SkyObject) and thing.orbit and thing.orbit.name:
+        return {
+            "ssdistnr": float(rng.rayleigh(0.5)),
+            "ssmagnr": magnitude + rng.normal(0, 0.25),
+            "ssnamenr": thing.orbit.name,
+        }
+    return {"ssdistnr": -999.0, "ssmagnr": -999.0, "ssnamenr": "null"}
+
+
+def _reliability(
+    rng: np.random.Generator, thing: SkyObject | Bogus, scorr: float
+) -> dict[str, Any]:
+    """Scores as the survey's own real/bogus classifiers give them, by what their users report."""
+    if isinstance(thing, Bogus):
+        logit, rb = rng.normal(-2.0, 2.8), rng.normal(0.42, 0.14)
+    else:
+        certainty = min(3.0, 2 * math.log10(scorr / 5))
+        sure = rng.uniform() > 0.12
+        logit = rng.normal(8 + certainty, 2.5) if sure else rng.normal(1.5, 2.5)
+        rb = rng.normal(0.72 + 0.05 * certainty, 0.11)
+    return {
+        "drb": 1 / (1 + math.exp(-logit)),
+        "drbversion": "simulated",
+        "rb": float(np.clip(rb, 0.02, 0.99)),
+        "rbversion": "simulated",
+    }
+
+
+def _edge_distance(xpos: float, ypos: float, bad: np.ndarray) -> float:
+    """To the chip's edge [pixel]; where a stamp's border lacks data, the edge is on the stamp."""
+    for side in (bad, bad.T, bad[::-1], bad.T[::-1]):
+        if side[0].all():
+            return float(STAMP_SIZE // 2 - int(np.argmin(side.all(axis=1))))
+    return min(xpos, ypos, 3072 - xpos, 3080 - ypos)
+
+
+def _previous(earlier: list[Mapping[str, Any]], jd: float) -> list[dict[str, Any]] | None:
+    """The object's detections of the last 30 days."""
+    recent = [c for c in earlier if jd - c["jd"] < _PREVIOUS_DAYS]
+    return [{name: c[name] for name in _PREVIOUS} for c in recent] or None
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types: Avro writers refuse NumPy's."""
+    return value.item() if isinstance(value, np.generic) else value
