@@ -41,7 +41,9 @@ def test_table(labels_file):
 
 @pytest.mark.parametrize("candid", [2**63 - 1, -(2**63), 0])
 def test_candids_are_exact(labels_file, candid):
-    assert read_labels(labels_file(f"oid,candid,label\na,{candid},h\n")).table["candid"][0] == candid
+    assert (
+        read_labels(labels_file(f"oid,candid,label\na,{candid},h\n")).table["candid"][0] == candid
+    )
 
 
 def test_what_editors_and_spreadsheets_do(labels_file):
@@ -72,7 +74,10 @@ def test_what_editors_and_spreadsheets_do(labels_file):
             "oid,candid,label\na,1,h\nb,2,v\n\na,1,n\n",
             "line 5: candid 1 is 'n' of a, but 'h' of a in line 2",
         ),
-        ("oid,candid,label\na,1,h\nb,1,h\n", "line 3: candid 1 is 'h' of b, but 'h' of a in line 2"),
+        (
+            "oid,candid,label\na,1,h\nb,1,h\n",
+            "line 3: candid 1 is 'h' of b, but 'h' of a in line 2",
+        ),
     ],
 )
 def test_bad_files_are_refused(labels_file, text, problem):

@@ -1,0 +1,136 @@
+"""Gathering on Apache Beam, for sources that outgrow one machine.
+
+Every worker must see the sources and the build's folder under the same paths. Records, counts and
+rejects are those of `local`, whatever the runner does to the order.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, TaggedOutput
+
+from acai_jax.errors import Reject, SourceError
+from acai_jax.sources import Encoded, encoded_alerts
+from tfds_builders.gathering.local import (
+    Tally,
+    append_records,
+    digest,
+    fill_drb,
+    record_key,
+    rejects_file,
+    select,
+)
+from tfds_builders.gathering.plan import Plan, read_wanted
+from tfds_builders.gathering.records import Example
+
+Place = tuple[int, int, int]
+"""Where an alert stands in the input: file, piece, place in the piece."""
+
+
+def gather(
+    plan: Plan, files: Sequence[Path], rejects: Path, runner: Any, options: Any
+) -> tuple[Tally, list[str]]:
+    """Runs the pipeline, and waits for it.
+
+    Args:
+        plan: what to gather.
+        files: the sources, in order.
+        rejects: the table of rejects, which is written.
+        runner: a Beam runner, or its name.
+        options: Beam's `PipelineOptions`, or None.
+
+    Returns:
+        What `local.gather` returns, and the SHA-256 of each file.
+    """
+    results_file = plan.folder / "results.json"
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        sources = pipeline | "Files" >> beam.Create([(i, str(f)) for i, f in enumerate(files)])
+        selected = (
+            sources
+            | "Read" >> beam.FlatMap(_pieces)
+            | "Spread" >> beam.Reshuffle()
+            | "Select" >> beam.FlatMap(_select, plan).with_outputs("tally", "rejects", main="found")
+        )
+        kept = (
+            selected["found"]
+            | "ByAlert" >> beam.GroupByKey()
+            | "FirstOfEach" >> beam.FlatMap(_first, plan).with_outputs("tally", main="records")
+        )
+        shards = kept["records"] | "ByShard" >> beam.GroupByKey()
+        _ = shards | "Gather" >> beam.Map(_write_shard, plan)
+        rejected = selected["rejects"] | "AllRejects" >> beam.combiners.ToList()
+        _ = rejected | "WriteRejects" >> beam.Map(_write_rejects, rejects)
+        digests = (
+            sources
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "Digest" >> beam.Map(lambda source: (source[0], digest(Path(source[1]))))
+            | "AllDigests" >> beam.combiners.ToDict()
+        )
+        tallies = (selected["tally"], kept["tally"]) | "Tallies" >> beam.Flatten()
+        total = tallies | "Sum" >> beam.CombineGlobally(_sum)
+        _ = total | "WriteResults" >> beam.Map(_write_results, AsSingleton(digests), results_file)
+    found = json.loads(results_file.read_text())
+    tally = Tally({tuple(key): count for key, count in found["tally"]})
+    labels = len(read_wanted(plan.folder).candid)
+    tally["label_not_found",] = labels - tally.pop(("label_found",), 0)
+    return tally, found["digests"]
+
+
+def _pieces(source: tuple[int, str]) -> Iterator[tuple[int, int, Encoded]]:
+    number, path = source
+    try:
+        for piece, encoded in enumerate(encoded_alerts(path)):
+            yield number, piece, encoded
+    except SourceError as error:  # a long run goes on
+        yield number, 0, Encoded(path, Reject(str(error), origin=path))
+
+
+def _select(piece: tuple[int, int, Encoded], plan: Plan) -> Iterator[Any]:
+    file, number, encoded = piece
+    selection = select([encoded], plan)
+    fill_drb(selection, plan)
+    for place, (row, record, _) in enumerate(selection.found):
+        yield row, ((file, number, place), record)
+    for place, reject in enumerate(selection.rejects):
+        yield TaggedOutput("rejects", ((file, number, place), reject))
+        selection.tally["reject", reject.kind] += 1
+    yield TaggedOutput("tally", selection.tally)
+
+
+def _first(group: tuple[int, Iterable[tuple[Place, Example | None]]], plan: Plan) -> Iterator[Any]:
+    row, found = group
+    wanted = read_wanted(plan.folder)
+    records = [(place, record) for place, record in found if record is not None]
+    tally = Tally({("label_found",): 1})
+    if records:
+        tally[record_key(plan, wanted, row)] = 1
+        tally["duplicate",] = len(records) - 1
+        _, record = min(records, key=lambda found: found[0])
+        yield int(wanted.shard[row]), (int(wanted.order[row]), record)
+    yield TaggedOutput("tally", tally)
+
+
+def _write_shard(group: tuple[int, Iterable[tuple[int, Example]]], plan: Plan) -> None:
+    shard, records = group
+    path = plan.shard_file(shard)
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)  # of a try that failed
+    append_records(temporary, records)
+    temporary.replace(path)
+
+
+def _write_rejects(rejects: list[tuple[Place, Reject]], path: Path) -> None:
+    with rejects_file(path) as write:
+        write(reject for _, reject in sorted(rejects, key=lambda found: found[0]))
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    return sum(tallies, Tally())
+
+
+def _write_results(tally: Tally, digests: dict[int, str], path: Path) -> None:
+    in_order = [digest for _, digest in sorted(digests.items())]
+    path.write_text(json.dumps({"tally": list(tally.items()), "digests": in_order}))

@@ -1,0 +1,217 @@
+"""Gathering on one machine: each labelled alert's record into the file of its shard."""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import functools
+import hashlib
+import itertools
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import loky
+import numpy as np
+
+from acai_jax import workers
+from acai_jax.errors import PacketError, Reject
+from acai_jax.packet import AlertPacket
+from acai_jax.schema import DRB_INDEX
+from acai_jax.sources import Encoded, decode, encoded_alerts
+from acai_jax.splits import stable_hash
+from tfds_builders.gathering.plan import Plan, Wanted, read_wanted
+from tfds_builders.gathering.records import Example, example
+
+if TYPE_CHECKING:
+    from acai_jax.drb import BraaiStandIn
+
+Tally = collections.Counter[tuple[str, ...]]
+"""Counts of ("alerts",), ("unlabelled",), ("reject", kind), ("record", split, class), ..."""
+
+REJECT_COLUMNS = ("candid", "objectId", "reason", "origin")
+
+
+class Found(NamedTuple):
+    """A labelled alert in the sources: its row in `Wanted`, and its record if it gives one."""
+
+    row: int
+    record: Example | None
+    origin: str | None
+
+
+@dataclasses.dataclass
+class Selection:
+    """What one chunk of a source gave.
+
+    Attributes:
+        found: the labelled alerts, in order.
+        rejects: what cannot be read or used.
+        tally: all alerts, and those that are neither, by what became of them.
+        source_bytes: how much of the sources it took, for progress bars.
+    """
+
+    found: list[Found]
+    rejects: list[Reject]
+    tally: Tally
+    source_bytes: int
+
+
+def select(chunk: list[Encoded], plan: Plan) -> Selection:
+    """Decodes a chunk and makes the records of its labelled alerts."""
+    wanted = read_wanted(plan.folder)
+    selection = Selection([], [], Tally(), sum(piece.source_bytes for piece in chunk))
+    for alert in itertools.chain.from_iterable(map(decode, chunk)):
+        selection.tally["alerts",] += 1
+        row = wanted.row(alert.candid)
+        if row is None and alert.candid is not None:
+            selection.tally["unlabelled",] += 1  # before its stamps are decoded
+            continue
+        result = alert if row is None else _record_or_reject(alert, row, wanted, plan)
+        if isinstance(result, Reject):
+            selection.rejects.append(result)
+        elif result is None:
+            selection.tally["not_public",] += 1
+        if row is not None:
+            record = result if isinstance(result, dict) else None
+            selection.found.append(Found(row, record, alert.origin))
+    return selection
+
+
+def _record_or_reject(
+    alert: AlertPacket | Reject, row: int, wanted: Wanted, plan: Plan
+) -> Example | Reject | None:
+    if isinstance(alert, Reject):
+        return alert
+    if stable_hash(alert.objectId) != wanted.name[row]:
+        reason = f"other object: labels.csv names another than {alert.objectId}"
+        return Reject(reason, alert.candid, alert.objectId, alert.origin)
+    if plan.public_only and alert.candidate["programid"] != 1:
+        return None
+    label = plan.classes[int(wanted.label[row])]
+    try:
+        return example(alert, label, plan.preset, stamps=plan.stamps)
+    except PacketError as error:
+        return Reject(str(error), alert.candid, alert.objectId, alert.origin)
+
+
+def fill_drb(selection: Selection, plan: Plan) -> None:
+    """Braai's score where a packet had no `drb`, as the scorer does it; or a reject."""
+    missing = [
+        (index, found, found.record)
+        for index, found in enumerate(selection.found)
+        if found.record is not None and found.record.get("drb_source") == "braai"
+    ]
+    if not missing:
+        return
+    triplets = np.stack([record["triplet"] for _, _, record in missing])
+    values, reason = _stand_in(plan.weights).drb(triplets)
+    for (index, found, record), value in zip(missing, values, strict=True):
+        record["features"][DRB_INDEX] = value
+        if reason is not None:
+            selection.found[index] = found._replace(record=None)
+            reject = Reject(reason, record["candid"], record["objectId"], found.origin)
+            selection.rejects.append(reject)
+
+
+@functools.lru_cache(maxsize=1)
+def _stand_in(weights: Path | None) -> "BraaiStandIn":
+    # JAX takes seconds to import, and few datasets need it
+    from acai_jax.drb import BraaiStandIn
+
+    return BraaiStandIn(weights)
+
+
+def gather(
+    plan: Plan,
+    files: Sequence[Path],
+    rejects: Path,
+    num_workers: int | None,
+    advance: Callable[[int], None],
+) -> Tally:
+    """Reads all sources with worker processes, and leaves the records in the shards' files.
+
+    Args:
+        plan: what to gather.
+        files: the sources, in order: of alerts that come twice, the first is kept.
+        rejects: the table of rejects, which is written.
+        num_workers: decoding processes; see `map_chunks`.
+        advance: is told how many bytes of the sources were read, now and then.
+
+    Returns:
+        How many alerts there were, and what became of them.
+    """
+    wanted = read_wanted(plan.folder)
+    found, taken = np.zeros((2, len(wanted.candid)), bool)
+    tally = Tally()
+    chunked = workers.chunks(encoded_alerts(files))
+    selections = workers.map_chunks(chunked, functools.partial(select, plan=plan), num_workers)
+    with rejects_file(rejects) as write_rejects:
+        for selection in selections:
+            fill_drb(selection, plan)
+            tally += selection.tally
+            tally.update(("reject", reject.kind) for reject in selection.rejects)
+            write_rejects(selection.rejects)
+            for row, record, _ in selection.found:
+                found[row] = True
+                if record is None:
+                    continue
+                if taken[row]:
+                    tally["duplicate",] += 1
+                    continue
+                taken[row] = True
+                tally[record_key(plan, wanted, row)] += 1
+                shard = plan.shard_file(int(wanted.shard[row]))
+                append_records(shard, [(int(wanted.order[row]), record)])
+            advance(selection.source_bytes)
+    tally["label_not_found",] = int((~found).sum())
+    return tally
+
+
+def record_key(plan: Plan, wanted: Wanted, row: int) -> tuple[str, ...]:
+    """What a record is counted as: its split and class."""
+    split, _ = plan.shards[int(wanted.shard[row])]
+    return "record", split, plan.classes[int(wanted.label[row])]
+
+
+def append_records(path: Path, records: Iterable[tuple[int, Example]]) -> None:
+    """Adds records, each with its place in the order, to the file of a shard."""
+    with path.open("ab") as file:
+        for record in records:
+            pickle.dump(record, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def read_records(path: Path) -> list[tuple[int, Example]]:
+    """The records of a shard in their order, whatever the order in which they were gathered."""
+    records = []
+    with path.open("rb") as file:
+        while True:
+            try:
+                records.append(pickle.load(file))
+            except EOFError:
+                return sorted(records, key=lambda record: record[0])
+
+
+@contextlib.contextmanager
+def rejects_file(path: Path) -> Iterator[Callable[[Iterable[Reject]], None]]:
+    """Starts the table of rejects; yields what adds rejects to it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(REJECT_COLUMNS)
+        yield lambda rejects: writer.writerows(
+            [getattr(reject, name) for name in REJECT_COLUMNS] for reject in rejects
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file, several at a time."""
+    with ThreadPoolExecutor(loky.cpu_count()) as pool:
+        return list(pool.map(digest, files))

@@ -1,0 +1,133 @@
+"""What a build will do, known from the labels before any alert is read.
+
+Which alerts are wanted, and to which split and shard each goes, follow from hashes of names that
+`labels.csv` holds. So the sources are read once, in any order, by any number of processes.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from acai_jax.schema import Preset
+from acai_jax.splits import SPLITS, split_of, stable_hash
+
+if TYPE_CHECKING:  # workers have no use for polars
+    from acai_jax.labels import Labels
+
+SHARD_RECORDS = 2048
+"""Records of a shard, about: 100 MB, the largest stretch that is ever in memory."""
+
+SplitBy = Literal["objectId", "candid"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What every process of a build knows; small, because it travels with each piece of work.
+
+    Attributes:
+        folder: of the build; holds `wanted.npy` and the shards that are being gathered.
+        preset: whose preprocessing to follow.
+        stamps: keep raw stamps instead of arrays.
+        public_only: leave out programid 2 and 3.
+        weights: folder with braai's weights; None: the cache.
+        classes: the labels' text, by code.
+        shards: (split, number) of each shard.
+    """
+
+    folder: Path
+    preset: Preset
+    stamps: bool
+    public_only: bool
+    weights: Path | None
+    classes: tuple[str, ...]
+    shards: tuple[tuple[str, int], ...]
+
+    def shard_file(self, shard: int) -> Path:
+        """Where the records of a shard are gathered."""
+        split, number = self.shards[shard]
+        return self.folder / f"{split}-{number:06d}.pickle"
+
+    def shard_files(self) -> dict[str, list[Path]]:
+        """The files of each split that were gathered, in order: no shard is empty."""
+        files: dict[str, list[Path]] = {}
+        for shard, (split, _) in enumerate(self.shards):
+            if (path := self.shard_file(shard)).exists():
+                files.setdefault(split, []).append(path)
+        return files
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The labelled alerts, as columns sorted by candid.
+
+    Attributes:
+        candid: (n,) int64.
+        name: (n,) uint64, the stable hash of the objectId.
+        label: (n,) uint64, a code; see `Plan.classes`.
+        shard: (n,) uint64, an index into `Plan.shards`.
+        order: (n,) uint64, the stable hash of the candid; records are sorted by it.
+    """
+
+    candid: np.ndarray
+    name: np.ndarray
+    label: np.ndarray
+    shard: np.ndarray
+    order: np.ndarray
+
+    def row(self, candid: int | None) -> int | None:
+        """The row of an alert, or None if it has no label."""
+        if candid is None:
+            return None
+        row = int(self.candid.searchsorted(candid))
+        return row if row < len(self.candid) and self.candid[row] == candid else None
+
+
+def make_plan(
+    folder: Path,
+    labels: "Labels",
+    *,
+    preset: Preset,
+    stamps: bool,
+    public_only: bool,
+    weights: Path | None,
+    split_by: SplitBy,
+) -> Plan:
+    """Decides the split, shard and place of every labelled alert, and writes them to `folder`."""
+    table = labels.table
+    classes = tuple(sorted(table["label"].unique()))
+    codes = {name: code for code, name in enumerate(classes)}
+    candids = table["candid"].to_numpy()
+    orders = np.array([stable_hash(str(candid)) for candid in candids], np.uint64)
+    keys = table["objectId"] if split_by == "objectId" else map(str, candids)
+    splits = [split_of(key) for key in keys]
+    sizes = collections.Counter(splits)
+    counts = {split: math.ceil(sizes[split] / SHARD_RECORDS) for split in SPLITS}
+    shards = tuple((split, number) for split in SPLITS for number in range(counts[split]))
+    first = {split: shards.index((split, 0)) for split in SPLITS if counts[split]}
+    shard = [
+        # equal ranges of the hash: read one after the other, shards are sorted as a whole
+        first[split] + (int(order) * counts[split] >> 64)
+        for split, order in zip(splits, orders, strict=True)
+    ]
+    columns = (
+        candids.view(np.uint64),
+        np.array([stable_hash(name) for name in table["objectId"]], np.uint64),
+        np.array([codes[label] for label in table["label"]], np.uint64),
+        np.array(shard, np.uint64),
+        orders,
+    )
+    folder.mkdir()
+    np.save(folder / "wanted.npy", np.stack(columns))
+    return Plan(folder, preset, stamps, public_only, weights, classes, shards)
+
+
+@functools.lru_cache(maxsize=1)
+def read_wanted(folder: Path) -> Wanted:
+    """The labelled alerts of a build; all processes of a machine share one copy in memory."""
+    candid, name, label, shard, order = np.load(folder / "wanted.npy", mmap_mode="r")
+    return Wanted(candid.view(np.int64), name, label, shard, order)
