@@ -229,7 +229,9 @@ def test_photometry_finds_the_flux_that_was_put_in(magnitude):
     measured = []
     for _ in range(20):
         change = point_change(0.2, -0.1, EXPOSURE.flux(magnitude), EXPOSURE)
-        stamps = expose(rng, Field(()), EXPOSURE, REFERENCE, change, draw_subtraction(rng))
+        stamps = expose(
+            rng, Field(()), EXPOSURE, REFERENCE, (0.2, -0.1), change, draw_subtraction(rng)
+        )
         found = detection(rng, stamps, EXPOSURE, 0.2, -0.1)
         assert found is not None
         assert found["isdiffpos"] == "t"
@@ -244,7 +246,7 @@ def test_photometry_finds_the_flux_that_was_put_in(magnitude):
 def test_nothing_is_detected_in_empty_sky():
     rng = np.random.default_rng(4)
     nothing = np.zeros((63, 63))
-    stamps = expose(rng, Field(()), EXPOSURE, REFERENCE, nothing, draw_subtraction(rng))
+    stamps = expose(rng, Field(()), EXPOSURE, REFERENCE, (0.0, 0.0), nothing, draw_subtraction(rng))
     assert detection(rng, stamps, EXPOSURE, 0.0, 0.0) is None
 
 
@@ -252,7 +254,7 @@ def test_subtraction_removes_fixed_stars():
     rng = np.random.default_rng(5)
     field = Field((star(rng, 10.3, -7.2, 17.0),))
     nothing = np.zeros((63, 63))
-    stamps = expose(rng, field, EXPOSURE, REFERENCE, nothing, draw_subtraction(rng))
+    stamps = expose(rng, field, EXPOSURE, REFERENCE, (0.0, 0.0), nothing, draw_subtraction(rng))
     at = (CENTRE - 7, CENTRE + 10)
     assert stamps.science[at] - EXPOSURE.sky > 100 * EXPOSURE.noise
     assert stamps.template[at] - EXPOSURE.sky > 100 * EXPOSURE.noise
@@ -262,7 +264,7 @@ def test_subtraction_removes_fixed_stars():
 def test_the_deeper_reference_is_less_noisy():
     rng = np.random.default_rng(6)
     nothing = np.zeros((63, 63))
-    stamps = expose(rng, Field(()), EXPOSURE, REFERENCE, nothing, draw_subtraction(rng))
+    stamps = expose(rng, Field(()), EXPOSURE, REFERENCE, (0.0, 0.0), nothing, draw_subtraction(rng))
     assert stamps.science.std() == pytest.approx(6, rel=0.05)
     assert stamps.template.std() == pytest.approx(1.3, rel=0.08)
     assert np.median(stamps.template) == pytest.approx(180, abs=1)

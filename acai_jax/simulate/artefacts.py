@@ -10,7 +10,7 @@ import numpy as np
 from acai_jax.schema import STAMP_SIZE
 from acai_jax.simulate.images import Stamps, Subtraction, draw_subtraction
 from acai_jax.simulate.observing import Exposure, Pointing, draw_pointing
-from acai_jax.simulate.optics import CENTRE, add_point
+from acai_jax.simulate.optics import CENTRE, points
 from acai_jax.simulate.sky import Source, background, star
 
 Defect = Callable[[np.random.Generator, Exposure], np.ndarray]
@@ -120,8 +120,8 @@ def _ghost(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
     if rng.uniform() < 0.6:
         edge *= distance > radius * rng.uniform(0.5, 0.9)
     image = edge * exposure.noise * rng.uniform(1.0, 5)
-    add_point(image, 0.0, 0.0, exposure.noise * rng.uniform(10, 60), rng.uniform(3, 7), 0.1)
-    return image
+    centre, flux = np.zeros(1), exposure.noise * rng.uniform(10, 60, 1)
+    return image + points(centre, centre, flux, rng.uniform(3, 7), 0.1)
 
 
 _DEFECTS: Final[dict[str, Defect]] = {

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from acai_jax.schema import STAMP_SIZE
 from acai_jax.simulate.observing import GAIN, PIXEL_SCALE, Exposure, Reference
-from acai_jax.simulate.optics import Stamp, add_point, sersic, smooth_noise, trail, with_psf
+from acai_jax.simulate.optics import Stamp, points, sersic, smooth_noise, trail, with_psf
 from acai_jax.simulate.sky import Source
 
 _SATURATION: Final = 45_000.0  # [DN] above the sky, where a pixel's well is full
@@ -34,11 +34,10 @@ class Subtraction:
 
 @dataclasses.dataclass(slots=True)
 class Stamps:
-    """The three images of an alert before they are packed, and what they were made of.
+    """The three images of an alert before they are packed.
 
     Attributes:
         science, template, difference: [DN]; the difference is science minus reference.
-        fixed: light of the fixed sources through the science image's PSF [DN].
         noise: one sigma of each pixel of the difference, subtraction errors included [DN].
         bad: pixels without data.
     """
@@ -46,13 +45,12 @@ class Stamps:
     science: Stamp
     template: Stamp
     difference: Stamp
-    fixed: Stamp
     noise: Stamp
     bad: np.ndarray
 
 
 class Field:
-    """The fixed sources around one object, drawn once for each width of the PSF."""
+    """The fixed sources around one object; what does not change with the PSF is drawn once."""
 
     def __init__(self, sources: tuple[Source, ...]) -> None:
         self._near = [
@@ -62,30 +60,39 @@ class Field:
         ]
         self._galaxies: dict[int, np.ndarray] = {}
 
-    def through(self, exposure: Exposure, fwhm: float, level: float) -> Stamp:
-        """The field in this exposure's filter and zero point, through a PSF of `fwhm` [pixel]."""
-        image = np.zeros((STAMP_SIZE, STAMP_SIZE))
+    def through(self, exposure: Exposure, fwhm: float, x: float, y: float, level: float) -> Stamp:
+        """The field in an exposure's filter and zero point.
+
+        Args:
+            exposure: which one.
+            fwhm: of the PSF [pixel].
+            x: where the object is, from the central pixel along rows [pixel].
+            y: along columns [pixel].
+            level: point sources end where they are fainter than this [DN].
+        """
+        light: list[tuple[float, float, float, float]] = []  # x, y, flux, width of points
         galaxies: np.ndarray | None = None
         for number, source in enumerate(self._near):
             flux = exposure.flux(source.in_filter(exposure.fid))
             radius = source.radius / PIXEL_SCALE
             point = flux * source.nucleus if source.kind == "galaxy" else flux
             extended = flux - point
-            if extended and (radius < 1.5 and flux < 300 * level):
+            if extended and radius < 1.5 and flux < 300 * level:
                 # too small and faint for its profile to show
-                add_point(
-                    image, source.x, source.y, extended, math.hypot(fwhm, 1.6 * radius), level
-                )
+                width = math.hypot(fwhm, 1.6 * radius)
+                light.append((source.x + x, source.y + y, extended, width))
             elif extended:
                 if number not in self._galaxies:
                     self._galaxies[number] = sersic(
                         source.x, source.y, radius, source.index, source.axis_ratio, source.angle
                     )
-                light = extended * self._galaxies[number]
-                galaxies = light if galaxies is None else galaxies + light
+                seen = extended * self._galaxies[number]
+                galaxies = seen if galaxies is None else galaxies + seen
             if point:
-                add_point(image, source.x, source.y, point, fwhm, level)
-        return image if galaxies is None else image + with_psf(galaxies, fwhm)
+                light.append((source.x + x, source.y + y, point, fwhm))
+        across, down, fluxes, widths = np.array(light).reshape(-1, 4).T
+        image = points(across, down, fluxes, widths, level)
+        return image if galaxies is None else image + with_psf(galaxies, fwhm, x, y)
 
 
 def draw_subtraction(rng: np.random.Generator) -> Subtraction:
@@ -99,6 +106,7 @@ def expose(
     field: Field,
     exposure: Exposure,
     reference: Reference,
+    position: tuple[float, float],
     change: Stamp,
     subtraction: Subtraction,
 ) -> Stamps:
@@ -109,14 +117,15 @@ def expose(
         field: what stands still.
         exposure: the conditions.
         reference: the coadd that serves as template.
+        position: (x, y) of the object, from the central pixel [pixel].
         change: (63, 63) what is new in the science image [DN].
         subtraction: errors of the matching.
     """
     level = 0.05 * exposure.noise
-    fixed = field.through(exposure, exposure.seeing, level)
+    fixed = field.through(exposure, exposure.seeing, *position, level)
     # the template is scaled to the science image's zero point
     template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)
-    template = field.through(exposure, reference.seeing, 0.2 * template_noise)
+    template = field.through(exposure, reference.seeing, *position, 0.2 * template_noise)
     gradient_y, gradient_x = np.gradient(fixed)
     gradient_yy, gradient_xx = np.gradient(gradient_y, axis=0), np.gradient(gradient_x, axis=1)
     residual = (
@@ -143,7 +152,7 @@ def expose(
     difference = change + residual + noise - reference_noise + plane
     steepness = 0.03**2 * (gradient_x**2 + gradient_y**2)  # registration's part, as scorr takes it
     total = np.sqrt(variance + template_noise**2 + steepness)
-    return Stamps(science, template, difference, fixed, total, np.zeros(fixed.shape, bool))
+    return Stamps(science, template, difference, total, np.zeros(fixed.shape, bool))
 
 
 def point_change(

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 
 from acai_jax.simulate.observing import (
+    EXPOSURE_SECONDS,
     PIXEL_SCALE,
     Exposure,
     Pointing,
     draw_night,
     draw_pointing,
-    exposure_seconds,
 )
 from acai_jax.simulate.sky import Source, background, galaxy, star
 
@@ -163,7 +163,7 @@ def orphan(rng: np.random.Generator) -> SkyObject:
     if rng.uniform() < 0.06:  # near the Earth
         arcsec_per_minute = rng.uniform(6, 40)
     orbit = Orbit(
-        trail=float(arcsec_per_minute * exposure_seconds() / 60 / PIXEL_SCALE),
+        trail=float(arcsec_per_minute * EXPOSURE_SECONDS / 60 / PIXEL_SCALE),
         angle=float(rng.uniform(0, math.pi)),
         name=str(rng.integers(1, 600_000)) if rng.uniform() < 0.6 else None,
     )

@@ -10,6 +10,7 @@ PIXEL_SCALE: Final = 1.01
 """Arcseconds along one pixel."""
 SURVEY_START: Final = 2458194.5
 """JD of the first public night, 2018 March 17."""
+EXPOSURE_SECONDS: Final = 30.0
 GAIN: Final = 8.0
 """Electrons per DN, as the noise of real stamps against their sky gives it."""
 
@@ -18,7 +19,6 @@ _READ_VARIANCE: Final = 14.0  # [DN^2], from the same comparison
 _DECLINATIONS: Final = (-28.0, 86.0)
 _GALACTIC_POLE: Final = (192.8595, 27.1283)
 _ECLIPTIC_POLE: Final = (270.0, 66.5607)
-_EXPOSURE_SECONDS: Final = 30.0
 # per filter g, r, i: share of exposures, sky [DN], zero point [mag], colour coefficient
 _SHARES: Final = (0.44, 0.50, 0.06)
 _SKY: Final = {1: 110.0, 2: 185.0, 3: 210.0}
@@ -197,11 +197,6 @@ def draw_exposure(rng: np.random.Generator, jd: float, clouds: float) -> Exposur
         colour_coefficient=float(_COLOUR_COEFFICIENTS[fid] + rng.normal(0, 0.015)),
         cloud=float(cloud),
     )
-
-
-def exposure_seconds() -> float:
-    """Length of every exposure [s]."""
-    return _EXPOSURE_SECONDS
 
 
 def _latitude(ra: float, dec: float, pole_ra: float, pole_dec: float) -> float:

@@ -12,8 +12,9 @@ from acai_jax.schema import STAMP_SIZE
 CENTRE: Final = STAMP_SIZE // 2
 _BETA: Final = 3.0  # of the Moffat profile; atmospheric seeing gives 2.5 to 4.5
 _OVERSAMPLING: Final = 2
+_REACHES: Final = (4, 8, 16, 32, 64)  # half widths of the squares that point sources fill
 _SMEARING: Final = 0.11  # of resampled noise into a neighbour: a correlation of 0.2
-_PADDED: Final = 162  # 2 * 63 pixels and a margin against wrapping round, a fast FFT length
+_PADDED: Final = 144  # 2 * 63 pixels and a margin against wrapping round, a fast FFT length
 
 Stamp = Float64[np.ndarray, "63 63"]
 Transform = Complex128[np.ndarray, "rows columns"]
@@ -44,20 +45,45 @@ def _moffat(dy: np.ndarray, dx: np.ndarray, fwhm: float) -> np.ndarray:
     return (_BETA - 1) / (math.pi * core) / (profile * profile * profile)
 
 
-def add_point(image: Stamp, x: float, y: float, flux: float, fwhm: float, level: float) -> None:
-    """Adds a point source to `image`, as far out as it is brighter than `level` [DN]."""
-    core = (fwhm / 2) ** 2 / (2 ** (1 / _BETA) - 1)
+def points(
+    x: Float64[np.ndarray, " n"],
+    y: Float64[np.ndarray, " n"],
+    flux: Float64[np.ndarray, " n"],
+    fwhm: Float64[np.ndarray, " n"] | float,
+    level: float,
+) -> Stamp:
+    """Many point sources.
+
+    Args:
+        x: positions from the central pixel along rows [pixel].
+        y: along columns [pixel].
+        flux: of each [DN].
+        fwhm: of each, or of all [pixel].
+        level: each source ends where it is fainter than this [DN].
+    """
+    core = (np.broadcast_to(fwhm, flux.shape) / 2) ** 2 / (2 ** (1 / _BETA) - 1)
     peak = flux * (_BETA - 1) / (math.pi * core)
     # where the profile falls below the level
-    radius = math.sqrt(core * max(0.0, (abs(peak) / level) ** (1 / _BETA) - 1)) + 2
-    top = max(0, math.floor(CENTRE + y - radius))
-    bottom = min(STAMP_SIZE, math.ceil(CENTRE + y + radius) + 1)
-    left = max(0, math.floor(CENTRE + x - radius))
-    right = min(STAMP_SIZE, math.ceil(CENTRE + x + radius) + 1)
-    if top < bottom and left < right:
-        dy = np.arange(top, bottom)[:, None] - CENTRE - y
-        dx = np.arange(left, right)[None, :] - CENTRE - x
-        image[top:bottom, left:right] += flux * _moffat(dy, dx, fwhm)
+    radius = np.sqrt(core * np.maximum(0, np.cbrt(np.abs(peak) / level) - 1)) + 2
+    column, row = np.rint(x), np.rint(y)
+    margin = _REACHES[-1]
+    image = np.zeros((STAMP_SIZE + 2 * margin,) * 2)
+    smaller = 0.0
+    for reach in _REACHES:
+        near = np.maximum(np.abs(column), np.abs(row)) <= CENTRE + reach
+        # the last ones end at the margin, whatever they would reach
+        chosen = near & (radius > smaller) & ((radius <= reach) | (reach == margin))
+        smaller = reach
+        offsets = np.arange(-reach, reach + 1)
+        dx2 = (offsets - (x - column)[chosen, None]) ** 2
+        dy2 = (offsets - (y - row)[chosen, None]) ** 2
+        profile = 1 + (dy2[:, :, None] + dx2[:, None, :]) / core[chosen, None, None]
+        blocks = peak[chosen, None, None] / (profile * profile * profile)
+        first = margin + CENTRE - reach
+        tops, lefts = (row[chosen].astype(int) + first, column[chosen].astype(int) + first)
+        for block, top, left in zip(blocks, tops.tolist(), lefts.tolist(), strict=True):
+            image[top : top + 2 * reach + 1, left : left + 2 * reach + 1] += block
+    return image[margin:-margin, margin:-margin]
 
 
 def trail(length: float, angle: float, x: float, y: float, fwhm: float) -> Stamp:
@@ -71,11 +97,9 @@ def trail(length: float, angle: float, x: float, y: float, fwhm: float) -> Stamp
         fwhm: of the PSF [pixel].
     """
     steps = max(1, math.ceil(2 * length))
-    image = np.zeros((STAMP_SIZE, STAMP_SIZE))
-    for step in (np.arange(steps) + 0.5) / steps - 0.5:
-        dx, dy = step * length * math.cos(angle), step * length * math.sin(angle)
-        add_point(image, x + dx, y + dy, 1 / steps, fwhm, 1e-7)
-    return image
+    along = ((np.arange(steps) + 0.5) / steps - 0.5) * length
+    xs, ys = x + along * math.cos(angle), y + along * math.sin(angle)
+    return points(xs, ys, np.full(steps, 1 / steps), fwhm, 1e-7)
 
 
 def sersic(
@@ -104,11 +128,11 @@ def sersic(
     return np.asarray(scipy.fft.rfft2(profile / profile.sum()))
 
 
-def with_psf(galaxy: Transform, fwhm: float) -> Stamp:
-    """A galaxy from `sersic`, seen through a Moffat PSF."""
+def with_psf(galaxy: Transform, fwhm: float, x: float = 0.0, y: float = 0.0) -> Stamp:
+    """A galaxy from `sersic`, moved by (x, y) [pixel] and seen through a Moffat PSF."""
     scale = _OVERSAMPLING
     offsets = scipy.fft.fftfreq(_PADDED, 1 / _PADDED) / scale
-    psf = _moffat(offsets[:, None], offsets[None, :], fwhm) / scale**2
+    psf = _moffat(offsets[:, None] - y, offsets[None, :] - x, fwhm) / scale**2
     image = np.asarray(scipy.fft.irfft2(galaxy * scipy.fft.rfft2(psf), (_PADDED, _PADDED)))
     start = _PADDED // 2 - scale * CENTRE
     pixels = slice(start, start + scale * STAMP_SIZE, scale)

@@ -21,11 +21,11 @@ from acai_jax.simulate.images import (
 )
 from acai_jax.simulate.objects import OBJECTS, SkyObject
 from acai_jax.simulate.observing import (
+    EXPOSURE_SECONDS,
     SURVEY_START,
     Exposure,
     draw_exposure,
     draw_night,
-    exposure_seconds,
 )
 from acai_jax.simulate.photometry import detection
 from acai_jax.simulate.schema402 import SCHEMA_VERSION, previous_fields
@@ -120,7 +120,7 @@ class _Scene:
         for _ in range(_ATTEMPTS):
             exposure = draw_exposure(rng, self.start + rng.uniform(0, self.duration), self.clouds)
             # the brightest pixel is the stamp's central one
-            x, y = rng.uniform(-0.5, 0.5, 2)
+            x, y = rng.uniform(-0.5, 0.5, 2).tolist()
             stamps = self._stamps(rng, exposure, x, y)
             if stamps is None:
                 continue
@@ -142,12 +142,12 @@ class _Scene:
                 change = thing.defect(rng, exposure)
         else:
             flux = thing.light(exposure)
-            if abs(flux) < exposure.flux(exposure.depth + 0.6):
+            if abs(flux) < exposure.flux(exposure.depth + 0.35):
                 return None  # far too faint to be worth drawing
             length, angle = (thing.orbit.trail, thing.orbit.angle) if thing.orbit else (0.0, 0.0)
             change = point_change(x, y, flux, exposure, length=length, angle=angle)
         reference = self.pointing.references[exposure.fid]
-        stamps = expose(rng, self.field, exposure, reference, change, subtraction)
+        stamps = expose(rng, self.field, exposure, reference, (x, y), change, subtraction)
         bad = draw_missing(rng, stamps, self.missing_share)
         if bad.any():
             mask_pixels(rng, stamps, bad, overflow=rng.uniform() < 0.2)
@@ -242,7 +242,7 @@ def _survey_fields(rng: np.random.Generator, scene: _Scene, exposure: Exposure) 
         "zpmed": exposure.zero_point + rng.normal(0.02, 0.03),
         "clrmed": rng.normal(0.68, 0.1),
         "clrrms": rng.normal(0.26, 0.05),
-        "exptime": exposure_seconds(),
+        "exptime": EXPOSURE_SECONDS,
     }
 
 
