@@ -22,7 +22,7 @@ CLASS_COLOURS: Final = {
     "v": "#CC79A7",
     "b": "#D55E00",
 }
-_FILTERS: Final = {1: "g", 2: "r", 3: "i"}
+FILTERS: Final = {1: "g", 2: "r", 3: "i"}
 _KEY_FEATURES: Final = (
     ("magpsf", "mag"),
     ("sigmapsf", "mag"),
@@ -78,7 +78,7 @@ def draw_alert(
         axes.set_title(title)
     _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
     _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
-    band = _FILTERS.get(int(_number(packet, "fid")), "?")
+    band = FILTERS.get(int(_number(packet, "fid")), "?")
     figure.suptitle(
         f"{packet.objectId}    candid {packet.candid}\n"
         f"JD {_number(packet, 'jd'):.5f}   {band} band   "
@@ -90,16 +90,20 @@ def draw_alert(
 
 def draw_stamp(axes: Axes, data: bytes | None, *, logarithmic: bool) -> None:
     """Draws one cutout into `axes`, or the reason why there is none to draw."""
+    try:
+        draw_image(axes, decode_stamp(data), logarithmic=logarithmic)
+    except StampError as error:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=9)
+
+
+def draw_image(axes: Axes, image: Image, *, logarithmic: bool) -> None:
+    """Draws one stamp into `axes`, stretched as `stretch` does it."""
     axes.set_xticks([])
     axes.set_yticks([])
-    try:
-        image = decode_stamp(data)
-    except StampError as error:
-        axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=9)
-        return
-    axes.imshow(
-        stretch(image, logarithmic=logarithmic), cmap="bone", origin="upper", vmin=0, vmax=1
-    )
+    shown = stretch(image, logarithmic=logarithmic)
+    axes.imshow(shown, cmap="bone", origin="upper", vmin=0, vmax=1, interpolation="nearest")
 
 
 def stretch(image: Image, *, logarithmic: bool) -> Image:

@@ -1,0 +1,343 @@
+"""The pictures of a dataset's card, each for light and for dark pages."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import matplotlib
+import matplotlib.dates
+import matplotlib.ticker
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from acai_jax.card import UNIX_EPOCH_JD, Card, Example
+from acai_jax.html import Picture
+from acai_jax.pictures import CLASS_COLOURS, FILTERS, draw_image
+from acai_jax.schema import CLASS_NAMES, STAMP_SIZE
+
+# for classes beyond ACAI's five: told apart from those, and from each other, by the colour-blind
+_FURTHER_COLOURS: Final = ("#56B4E9", "#999933", "#882255", "#44AA99", "#7F7F7F")
+_WIDTH: Final = 5.2  # [inch]; narrow, so that text stays readable on a phone
+_DPI: Final = 180
+_BINS: Final = 48
+_MAX_NAME: Final = 16
+_EXAMPLES_PER_ROW: Final = 2
+_STAMP_PIXELS: Final = 2 * STAMP_SIZE
+_CAPTION_PIXELS: Final = 46
+_TITLE_PIXELS: Final = 34
+_GAP: Final = 6  # [pixel] between stamps
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Theme:
+    """Colours of what is not data."""
+
+    ground: str
+    text: str
+    line: str
+
+    def settings(self) -> dict[Any, Any]:
+        return {
+            "figure.facecolor": self.ground,
+            "savefig.facecolor": self.ground,
+            "axes.facecolor": self.ground,
+            "axes.edgecolor": self.line,
+            "axes.labelcolor": self.text,
+            "text.color": self.text,
+            "xtick.color": self.line,
+            "ytick.color": self.line,
+            "xtick.labelcolor": self.text,
+            "ytick.labelcolor": self.text,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 11,
+            "legend.frameon": False,
+        }
+
+
+_LIGHT: Final = _Theme("#ffffff", "#1b1e23", "#868d99")
+_DARK: Final = _Theme("#1c1f25", "#e6e8ec", "#7d8592")
+
+
+def draw_counts(card: Card) -> Picture:
+    """How many alerts each class has in each split."""
+    counts = card.alerts.group_by("label", "split").len().rows()
+    sizes = {(label, split): size for label, split, size in counts}
+    shades = np.linspace(1.0, 0.3, len(card.splits))
+
+    def draw(theme: _Theme) -> Figure:
+        figure, axes = _bars(card, theme)
+        for row, label in enumerate(card.labels):
+            left = 0
+            for split, shade in zip(card.splits, shades, strict=True):
+                width = sizes.get((label, split), 0)
+                axes.barh(row, width, left=left, color=_colour(card, label), alpha=shade)
+                left += width
+            axes.annotate(f"{left:,}", (left, row), (4, 0), textcoords="offset points", va="center")
+        axes.margins(x=0.18)
+        axes.set_xlabel("alerts")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        for split, shade in zip(card.splits, shades, strict=True):
+            axes.barh(0, 0, color=theme.text, alpha=shade, label=split)
+        figure.legend(loc="outside lower center", ncols=len(card.splits), columnspacing=1)
+        return figure
+
+    alt = "Bars of the number of alerts of each class, divided into splits: " + "; ".join(
+        f"{_name(label)} "
+        + ", ".join(f"{sizes.get((label, split), 0):,} {split}" for split in card.splits)
+        for label in card.labels
+    )
+    return _picture(draw, alt, "Alerts of each class, by split.")
+
+
+def draw_sky(card: Card) -> Picture:
+    """Where the alerts lie: equatorial, Mollweide, with the galactic plane."""
+    # drawn class by class, the last would hide the others
+    alerts = card.alerts.sample(fraction=1.0, shuffle=True, seed=0)
+    longitude, latitude = _to_map(alerts["ra"].to_numpy(), alerts["dec"].to_numpy())
+    palette = np.array([to_rgb(_colour(card, label)) for label in card.labels])
+    codes = {label: code for code, label in enumerate(card.labels)}
+    colours = palette[alerts["label"].replace_strict(codes).to_numpy()]
+    size = float(np.clip(8000 / len(alerts), 0.4, 12))
+    plane = _to_map(*_galactic_plane())
+
+    def draw(theme: _Theme) -> Figure:
+        figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+        axes = figure.add_subplot(projection="mollweide")
+        axes.grid(color=theme.line, linewidth=0.4, alpha=0.6)
+        axes.plot(*plane, color=theme.text, linewidth=1, linestyle="--", label="galactic plane")
+        axes.scatter(longitude, latitude, s=size, c=colours, linewidths=0, rasterized=True)
+        degrees = np.arange(60, 360, 60)
+        axes.set_xticks(np.radians(180.0 - degrees), [f"{degree}°" for degree in degrees])
+        axes.set_yticks(np.radians([-60, -30, 0, 30, 60]))
+        axes.tick_params(labelsize=9)
+        for text in axes.get_xticklabels():  # they stand among the points
+            text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=theme.ground)])
+        for label in card.labels:
+            axes.scatter([], [], s=30, color=_colour(card, label), label=_name(label))
+        figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handletextpad=0.4)
+        return figure
+
+    low, high = card.alerts["dec"].min(), card.alerts["dec"].max()
+    return _picture(
+        draw,
+        f"Map of the sky with {len(alerts):,} alerts, coloured by class, "
+        f"between declinations {low:.0f} and {high:+.0f} degrees",
+        "Where the alerts lie: equatorial coordinates, Mollweide projection, right ascension "
+        "growing to the left.",
+    )
+
+
+def _to_map(
+    ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"]
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Map longitude and latitude [radian] of positions [deg]: 180° in the middle, east left."""
+    return np.radians(180.0 - ra % 360.0), np.radians(dec)
+
+
+def _galactic_plane() -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Points of the galactic plane, ra and dec [deg], in the order of ra, as one line."""
+    from astropy import units
+    from astropy.coordinates import SkyCoord
+
+    longitude = np.arange(0.0, 360.5, 1.0)
+    plane: Any = SkyCoord(longitude, np.zeros_like(longitude), frame="galactic", unit=units.deg)
+    ra, dec = np.asarray(plane.icrs.ra.deg), np.asarray(plane.icrs.dec.deg)
+    order = np.argsort(ra)
+    return ra[order], dec[order]
+
+
+def draw_magnitudes(card: Card) -> Picture:
+    """The distribution of magpsf for each class."""
+    return _draw_distributions(
+        card,
+        "magpsf",
+        "magpsf [mag]",
+        "Magnitude of the difference flux, each class scaled to its own peak.",
+        lambda axes: None,
+    )
+
+
+def draw_dates(card: Card) -> Picture:
+    """The distribution of observation dates for each class."""
+
+    def label_dates(axes: Axes) -> None:
+        locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+
+    return _draw_distributions(
+        card, "date", "date [UTC]", "Dates, each class scaled to its own peak.", label_dates
+    )
+
+
+def _draw_distributions(
+    card: Card, column: str, axis: str, caption: str, finish: Callable[[Axes], None]
+) -> Picture:
+    """A histogram for each class, one below the other, over a common axis."""
+    days = (pl.col("jd") - UNIX_EPOCH_JD).alias("date")
+    values = card.alerts.with_columns(days).select("label", column).drop_nulls().drop_nans()
+    of_class = {
+        label: values.filter(pl.col("label") == label)[column].to_numpy() for label in card.labels
+    }
+    everything = values[column].to_numpy()
+    low, high = (everything.min(), everything.max()) if len(everything) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+
+    def draw(theme: _Theme) -> Figure:
+        rows = len(of_class)
+        figure = Figure(figsize=(_WIDTH, 0.62 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (label, numbers) in zip(grid, of_class.items(), strict=True):
+            counts, _ = np.histogram(numbers, edges)
+            axes.stairs(counts, edges, fill=True, color=_colour(card, label))
+            axes.set_yticks([])
+            axes.set_ylim(0, max(1, counts.max()) * 1.08)
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(_name(label), rotation=0, ha="right", va="center")
+        grid[-1].set_xlabel(axis)
+        grid[-1].set_xlim(edges[0], edges[-1])
+        finish(grid[-1])
+        return figure
+
+    alt = f"Histograms of {axis} for each class; medians: " + "; ".join(
+        f"{_name(label)} {_shown(column, float(np.median(numbers)))}"
+        for label, numbers in of_class.items()
+        if len(numbers)
+    )
+    return _picture(draw, alt, caption)
+
+
+def _shown(column: str, value: float) -> str:
+    if column == "date":
+        return f"{matplotlib.dates.num2date(value):%Y-%m-%d}"
+    return f"{value:.1f}"
+
+
+def draw_filters(card: Card) -> Picture:
+    """The share of each filter in each class."""
+    filters = sorted(card.alerts["fid"].unique())
+    shares = {
+        label: [
+            float((card.alerts.filter(pl.col("label") == label)["fid"] == fid).mean() or 0.0)  # type: ignore[arg-type]
+            for fid in filters
+        ]
+        for label in card.labels
+    }
+    shades = np.linspace(1.0, 0.3, len(filters))
+
+    def draw(theme: _Theme) -> Figure:
+        figure, axes = _bars(card, theme)
+        for row, (label, parts) in enumerate(shares.items()):
+            left = 0.0
+            for part, shade in zip(parts, shades, strict=True):
+                axes.barh(row, part, left=left, color=_colour(card, label), alpha=shade)
+                left += part
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of the class's alerts")
+        axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+        for fid, shade in zip(filters, shades, strict=True):
+            axes.barh(0, 0, color=theme.text, alpha=shade, label=_band(fid))
+        figure.legend(loc="outside lower center", ncols=len(filters), columnspacing=1)
+        return figure
+
+    alt = "Bars of the share of each filter: " + "; ".join(
+        f"{_name(label)} "
+        + ", ".join(f"{part:.0%} {_band(fid)}" for fid, part in zip(filters, parts, strict=True))
+        for label, parts in shares.items()
+    )
+    return _picture(draw, alt, "Filters, as a share of each class.")
+
+
+def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:
+    """Example alerts of one class: science, template and difference stamp of each."""
+    rows = -(-len(examples) // _EXAMPLES_PER_ROW)
+    width = _EXAMPLES_PER_ROW * (3 * (_STAMP_PIXELS + _GAP) + 2 * _GAP) + _GAP
+    height = rows * (_STAMP_PIXELS + _CAPTION_PIXELS) + _TITLE_PIXELS + 2 * _GAP
+
+    def draw(theme: _Theme) -> Figure:
+        figure = Figure(figsize=(width / _DPI, height / _DPI))
+        figure.text(2 * _GAP / width, 1 - 4 * _GAP / height, _name(label), va="center")
+        for place, example in enumerate(examples):
+            row, column = divmod(place, _EXAMPLES_PER_ROW)
+            left = 2 * _GAP + column * (3 * (_STAMP_PIXELS + _GAP) + 2 * _GAP)
+            bottom = height - _TITLE_PIXELS - (row + 1) * (_STAMP_PIXELS + _CAPTION_PIXELS)
+            top = bottom + _STAMP_PIXELS + _GAP
+            figure.text(left / width, top / height, _caption(example), fontsize=9)
+            for channel, image in enumerate(example.images):
+                # a whole number of screen pixels for each pixel of the stamp: sharp, and small
+                x = left + channel * (_STAMP_PIXELS + _GAP)
+                size = (_STAMP_PIXELS / width, _STAMP_PIXELS / height)
+                axes = figure.add_axes((x / width, bottom / height, *size))
+                axes.set_axis_off()
+                if image is None:
+                    axes.text(0.5, 0.5, "no stamp", ha="center", va="center", fontsize=9)
+                else:
+                    draw_image(axes, image, logarithmic=channel < 2)
+        return figure
+
+    names = ", ".join(example.objectId for example in examples)
+    return _picture(
+        draw,
+        f"Science, template and difference stamps of {_name(label)} alerts: {names}",
+        f"Alerts labelled {label}.",
+        few_colours=True,
+    )
+
+
+def _caption(example: Example) -> str:
+    magnitude = "" if example.magpsf is None else f"   {example.magpsf:.1f} mag"
+    return f"{example.objectId[:_MAX_NAME]}   {_band(example.fid)}{magnitude}"
+
+
+def _bars(card: Card, theme: _Theme) -> tuple[Figure, Axes]:
+    """Axes with a horizontal bar for each class, the first on top."""
+    figure = Figure(figsize=(_WIDTH, 0.36 * len(card.labels) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    axes.set_yticks(range(len(card.labels)), [_name(label) for label in card.labels])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.invert_yaxis()
+    return figure, axes
+
+
+def _picture(
+    draw: Callable[[_Theme], Figure], alt: str, caption: str, *, few_colours: bool = False
+) -> Picture:
+    light, dark = (_png(draw, theme, few_colours) for theme in (_LIGHT, _DARK))
+    return Picture(light, dark, alt, caption)
+
+
+def _png(draw: Callable[[_Theme], Figure], theme: _Theme, few_colours: bool) -> bytes:
+    drawn, png = io.BytesIO(), io.BytesIO()
+    with matplotlib.rc_context(theme.settings()):
+        draw(theme).savefig(drawn, dpi=_DPI, format="png")
+    image = Image.open(drawn).convert("RGB")
+    if few_colours:  # half the bytes; but colours that stand for something could shift
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    image.save(png, "png", optimize=True)
+    return png.getvalue()
+
+
+def _colour(card: Card, label: str) -> str:
+    further = [name for name in card.labels if name not in CLASS_COLOURS]
+    if label in further:
+        return _FURTHER_COLOURS[further.index(label) % len(_FURTHER_COLOURS)]
+    return CLASS_COLOURS[label]
+
+
+def _name(label: str) -> str:
+    name = CLASS_NAMES.get(label, label)
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+
+
+def _band(fid: int) -> str:
+    return FILTERS.get(fid, f"fid {fid}")
