@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TaskProgressColumn,
@@ -30,6 +31,7 @@ from acai_jax.errors import AcaiError, NoAlertsError, Reject, SourceError
 from acai_jax.schema import Preset
 
 if TYPE_CHECKING:
+    from acai_jax.card import Card
     from acai_jax.score import Scorer
 
 _console = Console(stderr=True, highlight=False, markup=False)
@@ -209,6 +211,67 @@ def fetch_night(
     _console.print(f"{path}: {'there already, not fetched again' if complete else size}")
 
 
+def simulate(
+    *,
+    out: Path,
+    count: int = 10_000,
+    seed: int = 0,
+    proportions: dict[str, float] | None = None,
+    label_noise: float = 0.0,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Simulate labelled alerts in ZTF's schema: OUT/alerts/*.avro and OUT/labels.csv.
+
+    Args:
+        out: folder to make.
+        count: number of alerts.
+        seed: the same seed makes the same alerts.
+        proportions: share of each class, as in `--proportions h 1 b 2`; by default the paper's.
+        label_noise: share of labels that are replaced by a wrong one.
+        workers: processes; by default one for each core.
+        overwrite: replace an earlier simulation in OUT.
+    """
+    from acai_jax.simulate import DEFAULT_PROPORTIONS, write_alerts
+
+    started = time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("alerts, left"), TimeRemainingColumn())
+    with Progress(*columns, console=_console) as bar:
+        task = bar.add_task("simulating", total=count)
+        write_alerts(
+            out,
+            count,
+            seed,
+            proportions=proportions or DEFAULT_PROPORTIONS,
+            label_noise=label_noise,
+            num_workers=workers,
+            overwrite=overwrite,
+            progress=lambda alerts: bar.update(task, advance=alerts),
+        )
+    rate = count / (time.monotonic() - started)
+    _console.print(f"{out}/alerts, {out}/labels.csv: {count:,} alerts, {rate:,.0f} a second")
+
+
+def dataset(directory: tyro.conf.Positional[Path], /, *, out: Path | None = None) -> None:
+    """Print the card of a packaged dataset: what is in it; and draw it.
+
+    Args:
+        directory: of the dataset, such as datasets/ztf_acai/alerts/1.0.0, or a folder above it.
+        out: folder for the pictures, and for index.html with everything.
+    """
+    from acai_jax import card
+
+    with _records_progress() as report:
+        found = card.read_card(directory, report=report)
+    _print_card(found)
+    if out is not None:
+        from acai_jax.card_page import write_card
+
+        with _console.status("drawing"):
+            page = write_card(found, out)
+        _console.print(f"{page}: everything; its pictures are beside it", soft_wrap=True)
+
+
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     # JAX takes seconds to import: --help and mistyped commands do not wait for it
     from acai_jax.score import Scorer, enable_compilation_cache
@@ -263,6 +326,37 @@ def _download_progress() -> Iterator[Callable[[download.Progress], None]]:
         yield report
 
 
+@contextlib.contextmanager
+def _records_progress() -> Iterator[Callable[[int, int], None]]:
+    left = (TextColumn("records, left"), TimeRemainingColumn())
+    bar = Progress(BarColumn(), MofNCompleteColumn(), *left, console=_console, transient=True)
+    with bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_card(found: "Card") -> None:
+    from acai_jax import card
+
+    output = Console(highlight=False, markup=False)  # the answer goes to standard output
+    output.print(found.title, style="bold", soft_wrap=True)
+    output.print(f"{found.description} {found.summary}".strip(), soft_wrap=True)
+    header, rows = card.count_table(found)
+    counts = Table()
+    for index, name in enumerate(header):
+        counts.add_column(Text(name), justify="right" if index else "left")
+    for row in rows:
+        cells = [Text(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
+        counts.add_row(*cells, end_section=row is rows[-2])
+    output.print(counts)
+    facts = Table(show_header=False)
+    facts.add_column()
+    facts.add_column(overflow="fold")  # paths and digests are shown whole
+    for name, value in [*card.fact_table(found), *card.left_out_table(found)]:
+        facts.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) else value))
+    output.print(facts)
+
+
 def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
     table = Table(title=Text(str(out)), show_header=False)
     table.add_column()
@@ -277,7 +371,7 @@ def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) ->
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    for command in (score, show, convert, fetch_night):
+    for command in (score, show, convert, simulate, fetch_night, dataset):
         app.command(command)
     try:
         app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
