@@ -509,7 +509,7 @@ def test_two_builds_at_once(night, tmp_path):
 import time
 from tfds_builders.gathering import local
 digests = local.digests
-def slow(files):
+def slow(files, advance):
     print("under way", flush=True)
     time.sleep(60)
 local.digests = slow

@@ -191,7 +191,7 @@ def read_records(path: Path) -> list[tuple[int, Example]]:
             try:
                 records.append(pickle.load(file))
             except EOFError:
-                return sorted(records, key=lambda record: record[0])
+                return sorted(records, key=lambda record: (record[0], record[1]["candid"]))
 
 
 @contextlib.contextmanager
@@ -205,13 +205,17 @@ def rejects_file(path: Path) -> Iterator[Callable[[Iterable[Reject]], None]]:
         )
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+def digest(path: Path, advance: Callable[[int], object] = lambda size: None) -> str:
+    """SHA-256 of a file; `advance` is told the sizes of the pieces that are read."""
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(2**20):
+            found.update(piece)
+            advance(len(piece))
+    return found.hexdigest()
 
 
-def digests(files: Sequence[Path]) -> list[str]:
+def digests(files: Sequence[Path], advance: Callable[[int], object]) -> list[str]:
     """SHA-256 of each file, several at a time."""
     with ThreadPoolExecutor(loky.cpu_count()) as pool:
-        return list(pool.map(digest, files))
+        return list(pool.map(functools.partial(digest, advance=advance), files))

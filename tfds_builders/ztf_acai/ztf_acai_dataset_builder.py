@@ -176,8 +176,9 @@ class Builder(tfds.core.ShardBasedBuilder):
                 )
                 read = local.read_records
             else:
-                digests = local.digests(files)
                 size = sum(file.stat().st_size for file in files)
+                task = bar.add_task("checking", total=size)
+                digests = local.digests(files, functools.partial(bar.advance, task))
                 task = bar.add_task("reading", total=size)
                 tally = local.gather(
                     plan, files, rejects, self._num_workers, functools.partial(bar.advance, task)
