@@ -25,6 +25,7 @@ from acai_jax.score import Scorer
 from acai_jax.sources import read_alerts
 from acai_jax.splits import SPLITS, split_of
 from acai_jax.workers import prepare_alerts
+from tfds_builders.gathering.local import append_records, read_records
 from tfds_builders.ztf_acai import AcaiConfig, Builder
 from tfds_builders.ztf_acai.__main__ import main
 
@@ -224,6 +225,15 @@ def test_metadata_accounts_for_every_alert(tmp_path):
     # of two alerts with one candid, the first is kept
     magpsf = kept[again["candid"]]["features"][4]
     assert magpsf == np.float32(records[6]["candidate"]["magpsf"])
+
+
+def test_of_doubles_the_first_in_the_sources_counts(tmp_path):
+    shard = tmp_path / "train-000000"
+    for process, place, text in [(7, (5, 0), "late"), (8, (2, 130), "first"), (7, (11, 1), "last")]:
+        append_records(shard / f"{process}.pickle", [(place, {"candid": 4, "text": text})])
+    append_records(shard / "8.pickle", [((0, 0), {"candid": 5, "text": "other"})])
+    texts = [record["text"] for _, record in read_records(shard)]
+    assert sorted(texts) == ["first", "other"]
 
 
 def test_digests_of_sources_can_be_checked(night, built):

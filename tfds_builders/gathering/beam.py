@@ -5,6 +5,7 @@ rejects are those of `local`, whatever the runner does to the order.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 from acai_jax.errors import Reject, SourceError
 from acai_jax.sources import Encoded, encoded_alerts
 from tfds_builders.gathering.local import (
+    Place,
     Tally,
     append_records,
     digest,
@@ -25,9 +27,6 @@ from tfds_builders.gathering.local import (
 )
 from tfds_builders.gathering.plan import Plan, read_wanted
 from tfds_builders.gathering.records import Example
-
-Place = tuple[int, int, int]
-"""Where an alert stands in the input: file, piece, place in the piece."""
 
 
 def gather(
@@ -52,15 +51,13 @@ def gather(
             sources
             | "Read" >> beam.FlatMap(_pieces)
             | "Spread" >> beam.Reshuffle()
-            | "Select" >> beam.FlatMap(_select, plan).with_outputs("tally", "rejects", main="found")
+            | "Select"
+            >> beam.FlatMap(_select, plan).with_outputs("records", "rejects", "tally", main="found")
         )
-        kept = (
-            selected["found"]
-            | "ByAlert" >> beam.GroupByKey()
-            | "FirstOfEach" >> beam.FlatMap(_first, plan).with_outputs("tally", main="records")
-        )
-        shards = kept["records"] | "ByShard" >> beam.GroupByKey()
-        _ = shards | "Gather" >> beam.Map(_write_shard, plan)
+        shards = selected["records"] | "ByShard" >> beam.GroupByKey()
+        _ = shards | "Store" >> beam.Map(_store, plan)
+        counted = selected["found"] | "ByAlert" >> beam.CombinePerKey(sum)
+        tallied = counted | "CountOnce" >> beam.Map(_count_once, plan)
         rejected = selected["rejects"] | "AllRejects" >> beam.combiners.ToList()
         _ = rejected | "WriteRejects" >> beam.Map(_write_rejects, rejects)
         digests = (
@@ -69,7 +66,7 @@ def gather(
             | "Digest" >> beam.Map(lambda source: (source[0], digest(Path(source[1]))))
             | "AllDigests" >> beam.combiners.ToDict()
         )
-        tallies = (selected["tally"], kept["tally"]) | "Tallies" >> beam.Flatten()
+        tallies = (selected["tally"], tallied) | "Tallies" >> beam.Flatten()
         total = tallies | "Sum" >> beam.CombineGlobally(_sum)
         _ = total | "WriteResults" >> beam.Map(_write_results, AsSingleton(digests), results_file)
     found = json.loads(results_file.read_text())
@@ -90,36 +87,34 @@ def _pieces(source: tuple[int, str]) -> Iterator[tuple[int, int, Encoded]]:
 
 def _select(piece: tuple[int, int, Encoded], plan: Plan) -> Iterator[Any]:
     file, number, encoded = piece
+    wanted = read_wanted(plan.folder)
     selection = select([encoded], plan)
     fill_drb(selection, plan)
-    for place, (row, record, _) in enumerate(selection.found):
-        yield row, ((file, number, place), record)
+    for place, found in enumerate(selection.found):
+        yield found.row, int(found.kept)
+        if found.record is not None:
+            shard = int(wanted.shard[found.row])
+            yield TaggedOutput("records", (shard, ((file, number, place), found.record)))
     for place, reject in enumerate(selection.rejects):
         yield TaggedOutput("rejects", ((file, number, place), reject))
         selection.tally["reject", reject.kind] += 1
     yield TaggedOutput("tally", selection.tally)
 
 
-def _first(group: tuple[int, Iterable[tuple[Place, Example | None]]], plan: Plan) -> Iterator[Any]:
-    row, found = group
-    wanted = read_wanted(plan.folder)
-    records = [(place, record) for place, record in found if record is not None]
+def _store(group: tuple[int, Iterable[tuple[Place, Example]]], plan: Plan) -> None:
+    shard, records = group
+    folder = plan.shard_folder(shard)
+    shutil.rmtree(folder, ignore_errors=True)  # of a try that failed
+    append_records(folder / "records.pickle", records)
+
+
+def _count_once(counted: tuple[int, int], plan: Plan) -> Tally:
+    row, records = counted
     tally = Tally({("label_found",): 1})
     if records:
-        tally[record_key(plan, wanted, row)] = 1
-        tally["duplicate",] = len(records) - 1
-        _, record = min(records, key=lambda found: found[0])
-        yield int(wanted.shard[row]), (int(wanted.order[row]), record)
-    yield TaggedOutput("tally", tally)
-
-
-def _write_shard(group: tuple[int, Iterable[tuple[int, Example]]], plan: Plan) -> None:
-    shard, records = group
-    path = plan.shard_file(shard)
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)  # of a try that failed
-    append_records(temporary, records)
-    temporary.replace(path)
+        tally[record_key(plan, read_wanted(plan.folder), row)] = 1
+        tally["duplicate",] = records - 1
+    return tally
 
 
 def _write_rejects(rejects: list[tuple[Place, Reject]], path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,13 +32,24 @@ if TYPE_CHECKING:
 Tally = collections.Counter[tuple[str, ...]]
 """Counts of ("alerts",), ("unlabelled",), ("reject", kind), ("record", split, class), ..."""
 
+Place = tuple[int, ...]
+"""Where an alert stands in the sources; compares as they are read."""
+
 REJECT_COLUMNS = ("candid", "objectId", "reason", "origin")
 
 
 class Found(NamedTuple):
-    """A labelled alert in the sources: its row in `Wanted`, and its record if it gives one."""
+    """A labelled alert in the sources.
+
+    Attributes:
+        row: in `Wanted`.
+        kept: it gives a record; the first of an alert's records is the one that counts.
+        record: unless it is kept in a file already.
+        origin: file (and member) that it came from.
+    """
 
     row: int
+    kept: bool
     record: Example | None
     origin: str | None
 
@@ -76,7 +88,7 @@ def select(chunk: list[Encoded], plan: Plan) -> Selection:
             selection.tally["not_public",] += 1
         if row is not None:
             record = result if isinstance(result, dict) else None
-            selection.found.append(Found(row, record, alert.origin))
+            selection.found.append(Found(row, record is not None, record, alert.origin))
     return selection
 
 
@@ -102,7 +114,7 @@ def fill_drb(selection: Selection, plan: Plan) -> None:
     missing = [
         (index, found, found.record)
         for index, found in enumerate(selection.found)
-        if found.record is not None and found.record.get("drb_source") == "braai"
+        if found.record is not None and _lacks_drb(found.record)
     ]
     if not missing:
         return
@@ -111,9 +123,13 @@ def fill_drb(selection: Selection, plan: Plan) -> None:
     for (index, found, record), value in zip(missing, values, strict=True):
         record["features"][DRB_INDEX] = value
         if reason is not None:
-            selection.found[index] = found._replace(record=None)
+            selection.found[index] = found._replace(kept=False, record=None)
             reject = Reject(reason, record["candid"], record["objectId"], found.origin)
             selection.rejects.append(reject)
+
+
+def _lacks_drb(record: Example) -> bool:
+    return record.get("drb_source") == "braai"
 
 
 @functools.lru_cache(maxsize=1)
@@ -144,30 +160,50 @@ def gather(
         How many alerts there were, and what became of them.
     """
     wanted = read_wanted(plan.folder)
-    found, taken = np.zeros((2, len(wanted.candid)), bool)
+    found, kept = np.zeros((2, len(wanted.candid)), bool)
     tally = Tally()
-    chunked = workers.chunks(encoded_alerts(files))
-    selections = workers.map_chunks(chunked, functools.partial(select, plan=plan), num_workers)
+    chunked = enumerate(workers.chunks(encoded_alerts(files)))
+    select_in_worker = functools.partial(_select_and_store, plan=plan)
     with rejects_file(rejects) as write_rejects:
-        for selection in selections:
+        for number, selection in workers.map_chunks(chunked, select_in_worker, num_workers):
             fill_drb(selection, plan)
+            _store(selection, number, plan)
             tally += selection.tally
             tally.update(("reject", reject.kind) for reject in selection.rejects)
             write_rejects(selection.rejects)
-            for row, record, _ in selection.found:
-                found[row] = True
-                if record is None:
-                    continue
-                if taken[row]:
+            for alert in selection.found:
+                found[alert.row] = True
+                if alert.kept and kept[alert.row]:
                     tally["duplicate",] += 1
-                    continue
-                taken[row] = True
-                tally[record_key(plan, wanted, row)] += 1
-                shard = plan.shard_file(int(wanted.shard[row]))
-                append_records(shard, [(int(wanted.order[row]), record)])
+                elif alert.kept:
+                    kept[alert.row] = True
+                    tally[record_key(plan, wanted, alert.row)] += 1
             advance(selection.source_bytes)
     tally["label_not_found",] = int((~found).sum())
     return tally
+
+
+def _select_and_store(numbered: tuple[int, list[Encoded]], plan: Plan) -> tuple[int, Selection]:
+    """Runs in a worker, which keeps the records itself: they are too large to be sent around."""
+    number, chunk = numbered
+    selection = select(chunk, plan)
+    _store(selection, number, plan, lambda record: not _lacks_drb(record))
+    return number, selection
+
+
+def _store(
+    selection: Selection,
+    number: int,
+    plan: Plan,
+    ready: Callable[[Example], bool] = lambda record: True,
+) -> None:
+    """Adds the records that are ready to the files of their shards, one file per process."""
+    wanted = read_wanted(plan.folder)
+    for place, found in enumerate(selection.found):
+        if found.record is not None and ready(found.record):
+            path = plan.shard_folder(int(wanted.shard[found.row])) / f"{os.getpid()}.pickle"
+            append_records(path, [((number, place), found.record)])
+            selection.found[place] = found._replace(record=None)
 
 
 def record_key(plan: Plan, wanted: Wanted, row: int) -> tuple[str, ...]:
@@ -176,22 +212,40 @@ def record_key(plan: Plan, wanted: Wanted, row: int) -> tuple[str, ...]:
     return "record", split, plan.classes[int(wanted.label[row])]
 
 
-def append_records(path: Path, records: Iterable[tuple[int, Example]]) -> None:
-    """Adds records, each with its place in the order, to the file of a shard."""
-    with path.open("ab") as file:
+def append_records(path: Path, records: Iterable[tuple[Place, Example]]) -> None:
+    """Adds records to a file, which is made with its folder where there is none."""
+    try:
+        file = path.open("ab")
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("ab")
+    with file:
         for record in records:
             pickle.dump(record, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def read_records(path: Path) -> list[tuple[int, Example]]:
-    """The records of a shard in their order, whatever the order in which they were gathered."""
-    records = []
+def read_records(folder: Path) -> list[tuple[int, Example]]:
+    """The records of a shard in their order, whatever the order in which they were gathered.
+
+    Of an alert's records, the one from the first place in the sources is taken.
+    """
+    first: dict[int, tuple[Place, Example]] = {}
+    for path in folder.iterdir():
+        for place, record in _unpickle(path):
+            candid = record["candid"]
+            if candid not in first or place < first[candid][0]:
+                first[candid] = place, record
+    order = sorted((stable_hash(str(candid)), candid) for candid in first)
+    return [(key, first[candid][1]) for key, candid in order]
+
+
+def _unpickle(path: Path) -> Iterator[tuple[Place, Example]]:
     with path.open("rb") as file:
         while True:
             try:
-                records.append(pickle.load(file))
+                yield pickle.load(file)
             except EOFError:
-                return sorted(records, key=lambda record: (record[0], record[1]["candid"]))
+                return
 
 
 @contextlib.contextmanager

@@ -47,18 +47,18 @@ class Plan:
     classes: tuple[str, ...]
     shards: tuple[tuple[str, int], ...]
 
-    def shard_file(self, shard: int) -> Path:
-        """Where the records of a shard are gathered."""
+    def shard_folder(self, shard: int) -> Path:
+        """Where the records of a shard are gathered, in any number of files."""
         split, number = self.shards[shard]
-        return self.folder / f"{split}-{number:06d}.pickle"
+        return self.folder / f"{split}-{number:06d}"
 
-    def shard_files(self) -> dict[str, list[Path]]:
-        """The files of each split that were gathered, in order: no shard is empty."""
-        files: dict[str, list[Path]] = {}
+    def shard_folders(self) -> dict[str, list[Path]]:
+        """The shards of each split that have records, in order."""
+        folders: dict[str, list[Path]] = {}
         for shard, (split, _) in enumerate(self.shards):
-            if (path := self.shard_file(shard)).exists():
-                files.setdefault(split, []).append(path)
-        return files
+            if (folder := self.shard_folder(shard)).exists():
+                folders.setdefault(split, []).append(folder)
+        return folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,12 @@ class Wanted:
         name: (n,) uint64, the stable hash of the objectId.
         label: (n,) uint64, a code; see `Plan.classes`.
         shard: (n,) uint64, an index into `Plan.shards`.
-        order: (n,) uint64, the stable hash of the candid; records are sorted by it.
     """
 
     candid: np.ndarray
     name: np.ndarray
     label: np.ndarray
     shard: np.ndarray
-    order: np.ndarray
 
     def row(self, candid: int | None) -> int | None:
         """The row of an alert, or None if it has no label."""
@@ -102,7 +100,6 @@ def make_plan(
     classes = tuple(sorted(table["label"].unique()))
     codes = {name: code for code, name in enumerate(classes)}
     candids = table["candid"].to_numpy()
-    orders = np.array([stable_hash(str(candid)) for candid in candids], np.uint64)
     keys = table["objectId"] if split_by == "objectId" else map(str, candids)
     splits = [split_of(key) for key in keys]
     sizes = collections.Counter(splits)
@@ -110,16 +107,15 @@ def make_plan(
     shards = tuple((split, number) for split in SPLITS for number in range(counts[split]))
     first = {split: shards.index((split, 0)) for split in SPLITS if counts[split]}
     shard = [
-        # equal ranges of the hash: read one after the other, shards are sorted as a whole
-        first[split] + (int(order) * counts[split] >> 64)
-        for split, order in zip(splits, orders, strict=True)
+        # equal ranges of the hash that sorts records: one after the other, shards are sorted too
+        first[split] + (stable_hash(str(candid)) * counts[split] >> 64)
+        for split, candid in zip(splits, candids, strict=True)
     ]
     columns = (
         candids.view(np.uint64),
         np.array([stable_hash(name) for name in table["objectId"]], np.uint64),
         np.array([codes[label] for label in table["label"]], np.uint64),
         np.array(shard, np.uint64),
-        orders,
     )
     folder.mkdir()
     np.save(folder / "wanted.npy", np.stack(columns))
@@ -129,5 +125,5 @@ def make_plan(
 @functools.lru_cache(maxsize=1)
 def read_wanted(folder: Path) -> Wanted:
     """The labelled alerts of a build; all processes of a machine share one copy in memory."""
-    candid, name, label, shard, order = np.load(folder / "wanted.npy", mmap_mode="r")
-    return Wanted(candid.view(np.int64), name, label, shard, order)
+    candid, name, label, shard = np.load(folder / "wanted.npy", mmap_mode="r")
+    return Wanted(candid.view(np.int64), name, label, shard)

@@ -279,9 +279,9 @@ class Builder(tfds.core.ShardBasedBuilder):
         config: tfds.download.DownloadConfig,
     ) -> None:
         splits = []
-        for split, files in plan.shard_files().items():
+        for split, folders in plan.shard_folders().items():
             # one at a time: in Beam, TFDS would run the first split's pipeline again for the next
-            self._shards = {split: [functools.partial(read, file) for file in files]}
+            self._shards = {split: [functools.partial(read, folder) for folder in folders]}
             super()._download_and_prepare(dl_manager, config)
             splits.append(self.info.splits[split])
         self.info.set_splits(tfds.core.SplitDict(splits))
@@ -325,10 +325,10 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-def _read_once(path: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, Example]]:
-    """The records of a shard, whose file is then no longer needed."""
-    found = local.read_records(path)
-    path.unlink()  # the dataset takes its place on the disk
+def _read_once(folder: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, Example]]:
+    """The records of a shard, whose files are then no longer needed."""
+    found = local.read_records(folder)
+    shutil.rmtree(folder)  # the dataset takes its place on the disk
     for record in found:
         yield record
         advance(1)
