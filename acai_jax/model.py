@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from acai_jax.schema import CUTOUTS, FEATURE_NAMES, Preset
+from acai_jax.schema import CUTOUTS, FEATURE_NAMES, SENTINEL, Preset
 from acai_jax.separable import (
     SeparableConvBlock,
     fast_cpu_features,
@@ -49,7 +49,7 @@ class HeadConfig:
         activation: of every layer but the last, which gives a logit.
 
     Raises:
-        ValueError: a count that makes no network.
+        ValueError: a count or a rate that makes no network.
 
     Source: Duev & van der Walt 2021 (arXiv:2111.12142), section 3.
     """
@@ -68,6 +68,8 @@ class HeadConfig:
             raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
         if min(*self.dense_units, *self.filters, self.head_units) < 1:
             raise ValueError(f"every layer needs a unit or more: {self}")
+        if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
+            raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
 
 
 class SeparableConv(nnx.Module):
@@ -84,6 +86,69 @@ class SeparableConv(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
         """The convolution, without activation."""
         return separable_conv(x, self.depthwise[...], self.pointwise[...], self.bias[...])
+
+
+class Constant(nnx.Variable):
+    """Numbers that are stored with the weights, and not trained."""
+
+
+class FeatureNorm(nnx.Module):
+    """How one head normalises its features; as created, it leaves every bit as it is.
+
+    A feature becomes (feature - centre) / scale, cut off at +-limit. The survey's sentinel, which
+    is no measurement, becomes `sentinel`.
+
+    Example:
+        >>> norm = FeatureNorm()
+        >>> norm.limit[...] = jnp.full(25, 3.0)
+        >>> norm(jnp.full((1, 25), 7.0))[0, :2].tolist(), norm(jnp.full((1, 25), -999.0))[0, 0]
+        ([3.0, 3.0], Array(-999., dtype=float32))
+    """
+
+    def __init__(self) -> None:
+        count = len(FEATURE_NAMES)
+        self.centre = Constant(jnp.zeros(count))
+        self.scale = Constant(jnp.ones(count))
+        self.limit = Constant(jnp.full(count, jnp.inf))
+        self.sentinel = Constant(jnp.full(count, SENTINEL))
+
+    def __call__(self, features: Float[Array, "b 25"]) -> Float[Array, "b 25"]:
+        """The features, normalised."""
+        stored = (self.centre, self.scale, self.limit, self.sentinel)
+        centre, scale, limit, sentinel = (
+            jax.lax.stop_gradient(constant[...])[None] for constant in stored
+        )
+        measured = jnp.clip((features - centre) / scale, -limit, limit)
+        return jnp.where(features == SENTINEL, sentinel, measured)
+
+
+class Dropout(nnx.Module):
+    """Dropout whose rate may be a traced number, so that programs can be vmapped over rates.
+
+    Rates are rounded to 1/256: a mask costs a quarter of the random bits that way. It acts in a
+    view made by `nnx.view(module, deterministic=False)` only.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.deterministic = True
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Called by `nnx.view`."""
+        self.deterministic = self.deterministic if deterministic is None else deterministic
+
+    def __call__(
+        self, x: Float[Array, "..."], key: Key[Array, ""] | None, rate: Float[Array, ""] | None
+    ) -> Float[Array, "..."]:
+        """`x` with a share `rate` (by default the module's own) set to 0, and the rest raised."""
+        if self.deterministic:
+            return x
+        if key is None:
+            raise ValueError("dropout is active: pass a key at the call")
+        share = jnp.asarray(self.rate if rate is None else rate, jnp.float32)
+        threshold = jnp.clip(jnp.round(share * 256), 0, 255)
+        kept = jax.random.bits(key, x.shape, jnp.uint8) >= threshold.astype(jnp.uint8)
+        return jnp.where(kept, x * (256 / (256 - threshold)), 0)
 
 
 class Head(nnx.Module):
@@ -136,8 +201,9 @@ class Head(nnx.Module):
         self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
         self.join = dense(second + image_features, config.head_units)
         self.score = dense(config.head_units, 1)
-        self.dense_dropout = nnx.Dropout(config.dense_dropout, deterministic=True)
-        self.conv_dropout = nnx.Dropout(config.conv_dropout, deterministic=True)
+        self.dense_dropout = Dropout(config.dense_dropout)
+        self.conv_dropout = Dropout(config.conv_dropout)
+        self.norm = FeatureNorm()
 
     def __call__(
         self,
@@ -145,13 +211,27 @@ class Head(nnx.Module):
         triplets: Float[Array, "b 63 63 3"],
         *,
         key: Key[Array, ""] | None = None,
+        dropout: Float[Array, "2"] | None = None,
     ) -> Float[Array, " b"]:
-        """Logits of a batch; `key` is needed where dropout is active."""
+        """Logits of a batch.
+
+        Args:
+            features: raw features, in the order of `FEATURE_NAMES`.
+            triplets: normalised stamps.
+            key: needed where dropout is active.
+            dropout: rates of the dense and the convolutional branch, in place of the config's.
+        """
         keys = (None, None) if key is None else jax.random.split(key)
-        return self.classify(features, self.image_features(triplets, key=keys[0]), key=keys[1])
+        dense, conv = (None, None) if dropout is None else dropout
+        image_features = self.image_features(triplets, key=keys[0], dropout=conv)
+        return self.classify(features, image_features, key=keys[1], dropout=dense)
 
     def image_features(
-        self, triplets: Float[Array, "b 63 63 3"], *, key: Key[Array, ""] | None = None
+        self,
+        triplets: Float[Array, "b 63 63 3"],
+        *,
+        key: Key[Array, ""] | None = None,
+        dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, "b o"]:
         """The convolutional branch."""
         activation = _ACTIVATIONS[self.config.activation]
@@ -161,7 +241,7 @@ class Head(nnx.Module):
             x = activation(conv(x))
             if index % 2:
                 dropout_key = None if key is None else jax.random.fold_in(key, index)
-                x = self.conv_dropout(max_pool_2x2(x), rngs=dropout_key)
+                x = self.conv_dropout(max_pool_2x2(x), dropout_key, dropout)
         return x.mean((1, 2)) if self.config.reduction == "average" else x.reshape(len(x), -1)
 
     def classify(
@@ -170,10 +250,11 @@ class Head(nnx.Module):
         image_features: Float[Array, "b o"],
         *,
         key: Key[Array, ""] | None = None,
+        dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, " b"]:
         """The dense branch, joined with the image's features."""
         activation = _ACTIVATIONS[self.config.activation]
-        x = self.dense_dropout(activation(self.dense_1(features)), rngs=key)
+        x = self.dense_dropout(activation(self.dense_1(self.norm(features))), key, dropout)
         x = activation(self.dense_2(x))
         x = activation(self.join(jnp.concatenate([x, image_features], axis=-1)))
         return self.score(x)[:, 0]
@@ -238,7 +319,7 @@ def apply_heads(
 
     Args:
         heads: a bank of k heads.
-        features: raw features, in the order of `FEATURE_NAMES`.
+        features: raw features, in the order of `FEATURE_NAMES`; each head has its own norm.
         triplets: normalised stamps.
 
     Example:
@@ -274,9 +355,22 @@ def abstract_heads(config: HeadConfig, count: int) -> Head:
 
 
 def head_weights(heads: nnx.Module) -> dict[str, Any]:
-    """The weights (or their shapes) by name, such as "convs.0.depthwise", in a fixed order."""
-    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(heads, nnx.Param)))
+    """The weights (or their shapes) by name, such as "convs.0.depthwise", in a fixed order.
+
+    The constants of the feature norm are among them, as "norm.centre" and so on.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(heads)))
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+
+
+def identity_norm() -> dict[str, Array]:
+    """The weights "norm.*" of a single head that takes its features as they are.
+
+    Example:
+        >>> sorted(identity_norm())
+        ['norm.centre', 'norm.limit', 'norm.scale', 'norm.sentinel']
+    """
+    return {f"norm.{name}": array for name, array in head_weights(FeatureNorm()).items()}
 
 
 def with_weights(heads: ModuleT, weights: Mapping[str, Array | np.ndarray]) -> ModuleT:

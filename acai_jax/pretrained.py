@@ -15,7 +15,14 @@ from flax import nnx
 from acai_jax.braai import Braai
 from acai_jax.download import download
 from acai_jax.errors import DownloadError, WeightsError
-from acai_jax.model import Head, HeadBank, HeadConfig, stack_heads, with_weights
+from acai_jax.model import (
+    Head,
+    HeadBank,
+    HeadConfig,
+    identity_norm,
+    stack_heads,
+    with_weights,
+)
 from acai_jax.schema import CLASSES
 
 _ACAI: Final = "https://github.com/dmitryduev/acai/raw"
@@ -179,7 +186,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
             else:
                 raise WeightsError(f"{path}: unknown layer {layer!r}")
         head = nnx.eval_shape(lambda: Head(HeadConfig(), rngs=nnx.Rngs(0)))
-        return with_weights(head, weights)
+        return with_weights(head, weights | identity_norm())
     except (ValueError, KeyError, IndexError) as error:
         raise WeightsError(f"{path}: {error}") from None
 

@@ -43,6 +43,9 @@ FEATURE_NAMES: Final = (
 )
 DRB_INDEX: Final = FEATURE_NAMES.index("drb")
 
+SENTINEL: Final = -999.0
+"""What the survey writes in a field that has no value: no neighbour within reach, for example."""
+
 STAMP_SIZE: Final = 63
 """Pixels along each side of a full stamp; 1.01 arcsec each."""
 

@@ -184,4 +184,5 @@ def test_gradients_reach_every_weight():
     gradients = model.head_weights(jax.grad(loss)(heads))
     for name, gradient in gradients.items():
         assert np.isfinite(gradient).all(), name
-        assert (np.abs(gradient) > 0).any(), name
+        # the norm is stored with the weights, and not trained
+        assert (np.abs(gradient) > 0).any() != name.startswith("norm."), name
