@@ -47,7 +47,10 @@ def to_tf_data(
     read_config: tfds.ReadConfig,
     shuffle: bool,
 ) -> Any:
-    """A `tf.data.Dataset` over ArrayRecord files, which TFDS itself reads by index only."""
+    """A `tf.data.Dataset` over ArrayRecord files, which TFDS itself reads by index only.
+
+    Of the read configuration, the seed of the shuffling applies: whole files are not interleaved.
+    """
     import tensorflow as tf
 
     source = builder.as_data_source(
