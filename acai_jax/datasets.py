@@ -113,7 +113,14 @@ class Records(Sequence[Mapping[str, Any]]):
         index = index.__index__()
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return self._parse(self._raw[index % len(self)])
+        try:
+            raw = self._raw[index % len(self)]
+        except RuntimeError as error:  # ArrayRecord checks what it reads
+            problem = str(error).partition(";")[0]
+            raise DatasetError(
+                f"damaged split {self.split!r} in {self.info.data_dir}: {problem}. Build it again"
+            ) from error
+        return self._parse(raw)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[index] for index in range(len(self)))

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import grain
 import numpy as np
@@ -76,6 +77,20 @@ def test_records_are_a_sequence(packaged):
             records[index]
     assert repr(records).startswith("Records(")
     assert pickle.loads(pickle.dumps(records))[3]["candid"] == candids[3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "removed"])
+def test_damaged_files_are_named(packaged, tmp_path, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(open_dataset(packaged / "alerts").data_path, folder)
+    (shard,) = folder.glob("*-train.array_record-*")
+    raw = bytearray(shard.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    shard.write_bytes(raw[: len(raw) // 2] if damage == "cut" else raw)
+    if damage == "removed":
+        shard.unlink()
+    with pytest.raises(DatasetError, match=r"damaged split 'train' in .*copy"):
+        list(Records(folder, "train"))
 
 
 def test_grain_reads_records(packaged):
