@@ -282,7 +282,10 @@ def _hashes(name: str, keys: pl.Series) -> pl.Series:
 
 def _images(record: Mapping[str, Any]) -> tuple[Image | None, Image | None, Image | None]:
     if "triplet" in record:
-        science, template, difference = np.moveaxis(np.asarray(record["triplet"]), -1, 0)
+        triplet = np.asarray(record["triplet"])
+        # preprocessing has put zeros where pixels were missing, and 1e-9 beyond small stamps
+        shown = np.where(np.abs(triplet) <= np.float32(1e-9), np.float32(np.nan), triplet)
+        science, template, difference = np.moveaxis(shown, -1, 0)
         return science, template, difference
     science, template, difference = (_image(data) for data in packet_of(record).cutouts)
     return science, template, difference

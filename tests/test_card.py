@@ -166,6 +166,16 @@ def test_raw_stamps_are_shown_as_they_are(build):
         np.testing.assert_array_equal(image, expected)
 
 
+def test_pixels_without_data_are_not_shown_as_dark():
+    triplet = np.full((63, 63, 3), 0.02, np.float32)
+    triplet[:5], triplet[:, 60:] = 0, 1e-9
+    for image in card._images({"triplet": triplet}):
+        assert image is not None
+        assert np.isnan(image[:5]).all()
+        assert np.isnan(image[:, 60:]).all()
+        assert np.isfinite(image[5:, :60]).all()
+
+
 def test_stamps_that_cannot_be_read_are_missing():
     assert card._image(None) is None
     assert card._image(b"no stamp") is None
