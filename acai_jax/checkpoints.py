@@ -1,4 +1,4 @@
-"""Heads to and from Orbax checkpoints, with provenance; the only file that imports Orbax."""
+"""Heads, and states of training, to and from Orbax; the only file that imports it."""
 
 import dataclasses
 import os
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as orbax
 
 from acai_jax.errors import CheckpointError
@@ -17,11 +19,16 @@ from acai_jax.model import (
     abstract_heads,
     check_weights,
     head_weights,
+    identity_norm,
     with_weights,
 )
 from acai_jax.schema import FEATURE_NAMES, PRESETS
 
-_FORMAT: Final = "acai_jax heads 1"
+_FORMAT: Final = "acai_jax heads 2"
+_FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
+_STATE_FORMAT: Final = "acai_jax training 1"
+HEADS_FOLDER: Final = "heads"
+"""Where a training run keeps its result, inside its own folder."""
 _ORBAX_MARK: Final = "orbax.checkpoint"  # the file by which Orbax knows its checkpoints
 
 
@@ -41,7 +48,7 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     Source: Orbax v1 API.
     """
     path = Path(path).absolute()
-    if path.exists() and not (path / _ORBAX_MARK).exists():
+    if path.exists() and not is_checkpoint(path):
         raise CheckpointError(f"{path} exists and is no checkpoint")  # never to be overwritten
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists already: --overwrite replaces it")
@@ -54,19 +61,14 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
         "provenance": {name: dict(facts) for name, facts in bank.provenance.items()},
         "acai_jax_version": metadata.version("acai_jax"),
     }
-    weights = head_weights(bank.heads)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        orbax.save(str(path), weights, overwrite=overwrite, custom_metadata=description)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from None
+    _save(path, head_weights(bank.heads), description, overwrite)
 
 
 def load_heads(path: str | os.PathLike[str]) -> HeadBank:
     """Restores a bank of heads, strictly.
 
     Args:
-        path: a directory that `save_heads` wrote.
+        path: a directory that `save_heads` wrote, or that of a training run with its heads in it.
 
     Raises:
         CheckpointError: there is no complete checkpoint, it is of another kind, or a weight is
@@ -78,7 +80,9 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         acai_jax.errors.CheckpointError: no checkpoint at no_such_checkpoint
     """
     folder = Path(path).absolute()
-    if not (folder / _ORBAX_MARK).exists():
+    if not is_checkpoint(folder) and is_checkpoint(folder / HEADS_FOLDER):
+        folder /= HEADS_FOLDER
+    if not is_checkpoint(folder):
         raise CheckpointError(f"no checkpoint at {path}")
     try:
         found = orbax.metadata(str(folder))
@@ -86,17 +90,21 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
     try:
         description = _check_description(found.custom_metadata)
+        # before there were norms, every head took its features as they are
+        norm = identity_norm() if description["format"] == _FORMAT_WITHOUT_NORM else {}
         config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
         heads = abstract_heads(config, len(description["classes"]))
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         expected = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for name, leaf in head_weights(heads).items()
+            if name not in norm
         }
         check_weights(expected, found.metadata)
-        heads = with_weights(heads, orbax.load(str(folder), expected))
+        count = len(description["classes"])
+        norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
         return HeadBank(
-            heads,
+            with_weights(heads, orbax.load(str(folder), expected) | norm),
             tuple(description["classes"]),
             description["provenance"],
             description["preset"],
@@ -108,8 +116,10 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
 
 
 def _check_description(description: Any) -> Mapping[str, Any]:
-    if not isinstance(description, Mapping) or description.get("format") != _FORMAT:
-        raise CheckpointError("it holds no heads of acai_jax")
+    found = description.get("format") if isinstance(description, Mapping) else None
+    if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
+        of = f" but {found!r}" if found else ""
+        raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
     if tuple(description["feature_names"]) != FEATURE_NAMES:
         raise CheckpointError("its heads read other features, or in another order")
     if description["preset"] not in PRESETS:
@@ -119,3 +129,68 @@ def _check_description(description: Any) -> Mapping[str, Any]:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+# --- states of training ----------------------------------------------------------------------
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a complete checkpoint of any kind: Orbax renames its folder at the end."""
+    return (Path(path) / _ORBAX_MARK).exists()
+
+
+def save_state(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> None:
+    """Writes the state of a training run; it appears under its name only once it is complete.
+
+    Args:
+        path: a new directory.
+        arrays: by name; none of them empty.
+        facts: JSON-ready.
+
+    Raises:
+        CheckpointError: it cannot be written, for want of space for example.
+
+    Example:
+        >>> import tempfile; folder = tempfile.mkdtemp() + "/7"
+        >>> save_state(folder, {"loss": np.array([0.5, 0.25])}, {"epoch": 7})
+        >>> load_state(folder)
+        ({'loss': array([0.5 , 0.25])}, {'epoch': 7})
+    """
+    description = {"format": _STATE_FORMAT, **facts}
+    _save(Path(path).absolute(), arrays, description, overwrite=False)
+
+
+def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and facts that `save_state` wrote.
+
+    Raises:
+        CheckpointError: there is no complete state, or it is damaged.
+    """
+    folder = Path(path).absolute()
+    if not is_checkpoint(folder):
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        found = orbax.metadata(str(folder))
+        description: Any = found.custom_metadata
+        facts = dict(description or {})
+        if facts.pop("format", None) != _STATE_FORMAT:
+            raise CheckpointError("it holds no state of training")
+        shapes: Any = found.metadata
+        expected = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+        return dict(orbax.load(str(folder), expected)), facts
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint at {path}: {error}") from None
+    except Exception as error:  # Orbax raises many types for a damaged directory
+        raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
+
+
+def _save(
+    path: Path, arrays: Mapping[str, Any], description: dict[str, Any], overwrite: bool
+) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        orbax.save(str(path), dict(arrays), overwrite=overwrite, custom_metadata=description)
+    except Exception as error:  # OSError, and what TensorStore makes of a full disk
+        raise CheckpointError(f"cannot write {path}: {error}") from error

@@ -62,6 +62,10 @@ class DatasetError(AcaiError):
     """A dataset is not there, has no such split, or cannot be built from its sources."""
 
 
+class TrainingError(AcaiError):
+    """A training run cannot go on: a loss is no number, or a package that it needs is missing."""
+
+
 class OutputError(AcaiError):
     """An output file exists already, or belongs to another run."""
 

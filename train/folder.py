@@ -1,0 +1,91 @@
+"""The folder of a run: whose it is, and how the run in it is asked to stop."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from acai_jax.checkpoints import HEADS_FOLDER, is_checkpoint
+from acai_jax.errors import OutputError
+from acai_jax.parts import lock_folder
+
+from .config import Config
+from .input_pipeline import DatasetFacts
+
+
+@contextmanager
+def own_folder(workdir: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other processes out of it.
+
+    Raises:
+        OutputError: another run is writing to it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(workdir)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def claim_folder(workdir: Path, config: Config, facts: DatasetFacts) -> bool:
+    """Makes the folder this run's, by `config.json`; True if the run is complete already.
+
+    Raises:
+        OutputError: it holds another run, or something else; the message names what differs.
+    """
+    run = {
+        "config": config.as_json(),
+        "dataset": dataclasses.asdict(facts),
+        "acai_jax_version": metadata.version("acai_jax"),
+    }
+    path = workdir / "config.json"
+    if not path.exists():
+        temporary = workdir / ".config.json.tmp"
+        temporary.unlink(missing_ok=True)
+        if any(workdir.iterdir()):
+            raise OutputError(f"{workdir} is not empty, and no training run's folder")
+        temporary.write_text(json.dumps(run, indent=1))
+        temporary.replace(path)
+    if changed := sorted(_differences(json.loads(path.read_text()), run)):
+        raise OutputError(f"{workdir} belongs to another run: {', '.join(changed)} differ")
+    return is_checkpoint(workdir / HEADS_FOLDER)
+
+
+def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            yield from _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
+    elif one != other:
+        yield name
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """SIGTERM and Ctrl-C ask for a stop at the next segment; a second one is not waited for.
+
+    Yields:
+        The event that is set when a stop is asked for.
+    """
+    stop = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        del frame
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    handlers: dict[signal.Signals, Callable[..., Any] | int | None] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handlers[number] = signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,177 @@
+"""What a run tells: a live table, metrics.jsonl, TensorBoard events, and Weights & Biases."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from acai_jax.errors import TrainingError
+
+from .config import Config
+
+_COLUMNS = {
+    "train_loss": "train loss",
+    "val_loss": "val loss",
+    "best_val_loss": "best",
+    "balanced_accuracy": "balanced acc.",
+    "learning_rate": "lr",
+}
+
+
+class Journal:
+    """Writes each record of a run to every place that keeps them.
+
+    A record is {"epoch": …, "heads": {name: {metric: number}}, …}. Use it as a context manager.
+
+    Args:
+        workdir: of the run.
+        config: of the run.
+        epoch: the next one; records from it on are left from before an interruption, and dropped.
+
+    Raises:
+        TrainingError: W&B is asked for and not installed.
+    """
+
+    def __init__(self, workdir: Path, config: Config, epoch: int) -> None:
+        self._path = workdir / "metrics.jsonl"
+        _keep_records_before(self._path, epoch)
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=epoch)
+        self._run = _start_wandb(workdir, config)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Adds one record."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        numbers = {
+            f"{head}/{name}": float(value)
+            for head, values in record["heads"].items()
+            for name, value in values.items()
+        }
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, record["epoch"])
+        self._events.flush()
+        if self._run is not None:
+            self._run.log(numbers, step=record["epoch"])
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._events.close()
+        if self._run is not None:
+            self._run.finish()
+
+
+def _keep_records_before(path: Path, epoch: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        with contextlib.suppress(ValueError):  # the last line of a killed run may be cut
+            if json.loads(line)["epoch"] < epoch:
+                kept.append(line)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _start_wandb(workdir: Path, config: Config) -> Any:
+    if config.wandb == "off":
+        return None
+    try:
+        import wandb
+    except ImportError:
+        raise TrainingError(
+            'Weights & Biases is not installed: pip install "acai_jax[wandb]"'
+        ) from None
+    return wandb.init(
+        project="acai_jax", dir=workdir, config=config.as_json(), mode=config.wandb, resume="allow"
+    )
+
+
+class Display:
+    """The progress of a run on the terminal; in a log file, one line for each epoch.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console)
+        self._task = self._bar.add_task("")
+        self._latest: dict[str, Mapping[str, Any]] = {}
+        self._live = Live(self._bar, console=console, refresh_per_second=4)
+
+    def start(self, what: str, total: int, completed: int = 0) -> None:
+        """Begins a new stretch of work."""
+        self._bar.reset(self._task, description=what, total=total, completed=completed)
+
+    def advance(self, amount: int) -> None:
+        """Some of it is done."""
+        self._bar.advance(self._task, amount)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Shows how an epoch went."""
+        table = Table(
+            title=f"round {record['round']}, epoch {record['epoch']}: "
+            f"{record['alerts_per_second']:,.0f} alerts/s",
+            title_justify="left",
+        )
+        for name in ("head", *_COLUMNS.values(), "state"):
+            table.add_column(name, justify="left" if name in ("head", "state") else "right")
+        self._latest |= record["heads"]  # heads that have stopped keep their last numbers
+        for name, values in self._latest.items():
+            numbers = (f"{values[key]:.4g}" for key in _COLUMNS)
+            best = "best" if values["best_epoch"] == record["epoch"] else "training"
+            state = f"stopped, best {values['best_epoch']}" if values["stopped"] else best
+            table.add_row(name, *numbers, state)
+        self._live.update(Group(table, self._bar))
+        if not self.console.is_terminal:
+            losses = (f"{n} {v['val_loss']:.4f}" for n, v in record["heads"].items())
+            self.say(f"round {record['round']}, epoch {record['epoch']}: {', '.join(losses)}")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._live.console.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
+
+    def __enter__(self) -> "Display":
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
