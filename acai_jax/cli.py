@@ -1,40 +1,28 @@
 """The command `acai-jax`: each subcommand calls one public function and reports."""
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import polars as pl
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
-from acai_jax import download, nights
-from acai_jax.errors import AcaiError, NoAlertsError, Reject, SourceError
+from acai_jax import nights
+from acai_jax.console import (
+    clear_errors,
+    console,
+    counting_progress,
+    download_progress,
+    print_card,
+    print_score_summary,
+    records_progress,
+    scoring_progress,
+)
+from acai_jax.errors import AcaiError, Reject, SourceError
 from acai_jax.schema import Preset
 
 if TYPE_CHECKING:
-    from acai_jax.card import Card
     from acai_jax.score import Scorer
-
-_console = Console(stderr=True, highlight=False, markup=False)
 
 PathArgument = tyro.conf.Positional[tuple[Path, ...]]
 
@@ -76,7 +64,7 @@ def score(
     scorer = _load_scorer(model, weights)
     preset = preset or scorer.bank.preset
     if preset == "acai" and (problem := scorer.braai_problem()):
-        _console.print(
+        console.print(
             f"warning: {problem}. Alerts without drb (schema 3.2 and earlier) will get no score",
             style="yellow",
             soft_wrap=True,
@@ -91,26 +79,25 @@ def score(
     }
     with PartWriter(out, run, resume=resume, overwrite=overwrite) as writer:
         if writer.complete:
-            _console.print(f"{out} is complete already")
+            console.print(f"{out} is complete already")
             return
         if writer.chunks_done:
-            _console.print(f"going on after {writer.rows_done():,} alerts")
+            console.print(f"going on after {writer.rows_done():,} alerts")
         started, rows = time.monotonic(), 0
         tables = scorer.score_tables(
             files, preset, num_workers=workers, skip_chunks=writer.chunks_done
         )
         try:
-            with _progress(sum(sizes)) as (bar, task):
+            with scoring_progress(sum(sizes)) as progress:
                 for table, source_bytes in tables:
                     writer.add(table)
                     rows += len(table)
-                    rate = rows / (time.monotonic() - started)
-                    bar.update(task, advance=source_bytes, alerts=f"{rows:,}", rate=f"{rate:,.0f}")
+                    progress(source_bytes, rows, rows / (time.monotonic() - started))
         except KeyboardInterrupt:
-            _console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
+            console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
             raise
         seconds = time.monotonic() - started
-    _print_summary(writer.summary(), out, rows, seconds)
+    print_score_summary(writer.summary(), out, rows, seconds)
 
 
 def show(
@@ -156,7 +143,7 @@ def show(
     used_drb = f"{source} {row['drb']:.4g}" if source not in (None, "packet") else None
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_alert(alert, scores, out, reason=row["reason"], preset=preset, used_drb=used_drb)
-    _console.print(f"{out}: {alert.objectId}, candid {alert.candid}")
+    console.print(f"{out}: {alert.objectId}, candid {alert.candid}")
 
 
 def convert(
@@ -180,7 +167,7 @@ def convert(
     bank = _load_scorer(model, weights).bank
     save_heads(bank, out, overwrite=overwrite)
     versions = ", ".join(f"{name} {facts['version']}" for name, facts in bank.provenance.items())
-    _console.print(f"{out}: {versions}")
+    console.print(f"{out}: {versions}")
 
 
 def fetch_night(
@@ -202,13 +189,13 @@ def fetch_night(
     night = nights.parse_night(date)
     complete = nights.night_path(night, out).exists()
     try:
-        with _download_progress() as report:
+        with download_progress() as report:
             path = nights.fetch_night(night, out, base_url=base_url, report=report)
     except KeyboardInterrupt:
-        _console.print("what has come is kept; the same command goes on")
+        console.print("what has come is kept; the same command goes on")
         raise
     size = f"{path.stat().st_size / 1e6:,.1f} MB"
-    _console.print(f"{path}: {'there already, not fetched again' if complete else size}")
+    console.print(f"{path}: {'there already, not fetched again' if complete else size}")
 
 
 def simulate(
@@ -235,9 +222,7 @@ def simulate(
     from acai_jax.simulate import DEFAULT_PROPORTIONS, write_alerts
 
     started = time.monotonic()
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("alerts, left"), TimeRemainingColumn())
-    with Progress(*columns, console=_console) as bar:
-        task = bar.add_task("simulating", total=count)
+    with counting_progress("simulating", count) as progress:
         write_alerts(
             out,
             count,
@@ -246,10 +231,10 @@ def simulate(
             label_noise=label_noise,
             num_workers=workers,
             overwrite=overwrite,
-            progress=lambda alerts: bar.update(task, advance=alerts),
+            progress=progress,
         )
     rate = count / (time.monotonic() - started)
-    _console.print(f"{out}/alerts, {out}/labels.csv: {count:,} alerts, {rate:,.0f} a second")
+    console.print(f"{out}/alerts, {out}/labels.csv: {count:,} alerts, {rate:,.0f} a second")
 
 
 def dataset(directory: tyro.conf.Positional[Path], /, *, out: Path | None = None) -> None:
@@ -261,15 +246,15 @@ def dataset(directory: tyro.conf.Positional[Path], /, *, out: Path | None = None
     """
     from acai_jax import card
 
-    with _records_progress() as report:
+    with records_progress() as report:
         found = card.read_card(directory, report=report)
-    _print_card(found)
+    print_card(found)
     if out is not None:
         from acai_jax.card_page import write_card
 
-        with _console.status("drawing"):
+        with console.status("drawing"):
             page = write_card(found, out)
-        _console.print(f"{page}: everything; its pictures are beside it", soft_wrap=True)
+        console.print(f"{page}: everything; its pictures are beside it", soft_wrap=True)
 
 
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":
@@ -277,7 +262,7 @@ def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     from acai_jax.score import Scorer, enable_compilation_cache
 
     enable_compilation_cache()
-    with _console.status("loading the model"):
+    with console.status("loading the model"):
         return Scorer.load(model, weights_dir=weights)
 
 
@@ -287,103 +272,13 @@ def _without_output(files: list[Path], out: Path) -> list[Path]:
     return [file for file in files if own.isdisjoint({file.absolute(), *file.absolute().parents})]
 
 
-@contextlib.contextmanager
-def _progress(total_bytes: int) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (
-        TextColumn("scoring"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[alerts]} alerts, {task.fields[rate]}/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_console) as bar:
-        task = bar.add_task("scoring", total=total_bytes, alerts="0", rate="0")
-        yield bar, task
-        bar.update(task, completed=total_bytes)
-
-
-@contextlib.contextmanager
-def _download_progress() -> Iterator[Callable[[download.Progress], None]]:
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console) as bar:
-        task: TaskID | None = None
-        waiting = True
-
-        def report(progress: download.Progress) -> None:
-            nonlocal task, waiting
-            if progress.note:
-                bar.console.print(progress.note, style="yellow")
-            elif task is None:
-                task = bar.add_task("fetching", total=progress.total, completed=progress.done)
-            elif waiting:  # bytes that were there are no part of the speed
-                bar.reset(task, total=progress.total, completed=progress.done)
-            else:
-                bar.update(task, completed=progress.done)
-            waiting = bool(progress.note)
-
-        yield report
-
-
-@contextlib.contextmanager
-def _records_progress() -> Iterator[Callable[[int, int], None]]:
-    left = (TextColumn("records, left"), TimeRemainingColumn())
-    bar = Progress(BarColumn(), MofNCompleteColumn(), *left, console=_console, transient=True)
-    with bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_card(found: "Card") -> None:
-    from acai_jax import card
-
-    output = Console(highlight=False, markup=False)  # the answer goes to standard output
-    output.print(found.title, style="bold", soft_wrap=True)
-    output.print(f"{found.description} {found.summary}".strip(), soft_wrap=True)
-    header, rows = card.count_table(found)
-    counts = Table()
-    for index, name in enumerate(header):
-        counts.add_column(Text(name), justify="right" if index else "left")
-    for row in rows:
-        cells = [Text(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
-        counts.add_row(*cells, end_section=row is rows[-2])
-    output.print(counts)
-    facts = Table(show_header=False)
-    facts.add_column()
-    facts.add_column(overflow="fold")  # paths and digests are shown whole
-    for name, value in [*card.fact_table(found), *card.left_out_table(found)]:
-        facts.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) else value))
-    output.print(facts)
-
-
-def _print_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
-    table = Table(title=Text(str(out)), show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for reason, count in kinds.iter_rows():
-        table.add_row(f"rejected, {reason}" if reason else "scored", f"{count:,}")
-    table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
-    table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
-    _console.print(table)
-
-
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
     for command in (score, show, convert, simulate, fetch_night, dataset):
         app.command(command)
-    try:
+    with clear_errors():
         app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
-    except NoAlertsError as error:
-        _console.print(str(error), soft_wrap=True)
-        sys.exit(3)
-    except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
-        _console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _console.print("interrupted")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -4,24 +4,21 @@
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Literal
 
 import tensorflow_datasets as tfds
 import tyro
 from absl import logging
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from acai_jax.console import clear_errors, console
 from acai_jax.errors import AcaiError, DatasetError
 from acai_jax.schema import Preset
 from acai_jax.splits import SPLITS
 
 from . import AcaiConfig, Builder
-
-_console = Console(stderr=True, highlight=False, markup=False)
 
 
 def build(
@@ -114,14 +111,14 @@ def _print_summary(builder: Builder) -> None:
         counts = facts["classes"].get(split, {})
         row = [counts.get(name, 0) for name in classes]
         table.add_row(split, *(f"{count:,}" for count in (*row, sum(row))))
-    _console.print(table)
+    console.print(table)
     for name, count in {**facts["counts"], **facts["rejects"]}.items():
         prefix = "rejected, " if name in facts["rejects"] else ""
         if count:
-            _console.print(f"{prefix}{name}: {count:,}")
+            console.print(f"{prefix}{name}: {count:,}")
     if facts["rejects"]:
-        _console.print(f"every reject: {builder.data_path / 'rejects.csv'}")
-    _console.print(
+        console.print(f"every reject: {builder.data_path / 'rejects.csv'}")
+    console.print(
         f"read it: acai_jax.datasets.load_split({str(builder.data_path)!r}, 'train')",
         soft_wrap=True,
     )
@@ -130,14 +127,8 @@ def _print_summary(builder: Builder) -> None:
 def main() -> None:
     """Entry point."""
     logging.set_verbosity(logging.ERROR)  # TFDS warns of configs that are not standard
-    try:
+    with clear_errors():
         tyro.cli(build, prog="python -m tfds_builders.ztf_acai")
-    except (AcaiError, OSError) as error:
-        _console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _console.print("interrupted: nothing is kept")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""What commands show: progress bars, tables, and one clear line for an error."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from acai_jax import download
+from acai_jax.errors import AcaiError, NoAlertsError
+
+if TYPE_CHECKING:
+    from acai_jax.card import Card
+
+console: Final = Console(stderr=True, highlight=False, markup=False)
+"""Where commands report; their answers go to standard output or to files."""
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Ends the process with one line, not a traceback, for what a user can mend.
+
+    The exit status is 1; 3 where there is nothing to fetch; 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except NoAlertsError as error:
+        console.print(str(error), soft_wrap=True)
+        sys.exit(3)
+    except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
+        console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def counting_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what is told how many more alerts are done."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("alerts, left"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda alerts: bar.update(task, advance=alerts)
+
+
+@contextlib.contextmanager
+def scoring_progress(total_bytes: int) -> Iterator[Callable[[int, int, float], None]]:
+    """Yields what is told (bytes of the sources just read, alerts so far, alerts a second)."""
+    columns = (
+        TextColumn("scoring"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[alerts]} alerts, {task.fields[rate]}/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("scoring", total=total_bytes, alerts="0", rate="0")
+        yield lambda read, alerts, rate: bar.update(
+            task, advance=read, alerts=f"{alerts:,}", rate=f"{rate:,.0f}"
+        )
+        bar.update(task, completed=total_bytes)
+
+
+@contextlib.contextmanager
+def download_progress() -> Iterator[Callable[[download.Progress], None]]:
+    """Yields what is told how far a download is."""
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task: TaskID | None = None
+        waiting = True
+
+        def report(progress: download.Progress) -> None:
+            nonlocal task, waiting
+            if progress.note:
+                bar.console.print(progress.note, style="yellow")
+            elif task is None:
+                task = bar.add_task("fetching", total=progress.total, completed=progress.done)
+            elif waiting:  # bytes that were there are no part of the speed
+                bar.reset(task, total=progress.total, completed=progress.done)
+            else:
+                bar.update(task, completed=progress.done)
+            waiting = bool(progress.note)
+
+        yield report
+
+
+@contextlib.contextmanager
+def records_progress() -> Iterator[Callable[[int, int], None]]:
+    """Yields what is told (records read so far, records in all)."""
+    left = (TextColumn("records, left"), TimeRemainingColumn())
+    bar = Progress(BarColumn(), MofNCompleteColumn(), *left, console=console, transient=True)
+    with bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_card(found: "Card") -> None:
+    """Prints a dataset's card to standard output."""
+    from acai_jax import card
+
+    output = Console(highlight=False, markup=False)  # the answer goes to standard output
+    output.print(found.title, style="bold", soft_wrap=True)
+    output.print(f"{found.description} {found.summary}".strip(), soft_wrap=True)
+    header, rows = card.count_table(found)
+    counts = Table()
+    for index, name in enumerate(header):
+        counts.add_column(Text(name), justify="right" if index else "left")
+    for row in rows:
+        cells = [Text(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
+        counts.add_row(*cells, end_section=row is rows[-2])
+    output.print(counts)
+    facts = Table(show_header=False)
+    facts.add_column()
+    facts.add_column(overflow="fold")  # paths and digests are shown whole
+    for name, value in [*card.fact_table(found), *card.left_out_table(found)]:
+        facts.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) else value))
+    output.print(facts)
+
+
+def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
+    """Prints how many rows of a score table were scored, and why the others were not."""
+    table = Table(title=Text(str(out)), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for reason, count in kinds.iter_rows():
+        table.add_row(f"rejected, {reason}" if reason else "scored", f"{count:,}")
+    table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
+    table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
+    console.print(table)
