@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
-from acai_jax.datasets import Records, open_dataset, packet_of
-from acai_jax.errors import DatasetError, StampError
+from acai_jax.datasets import Records, images_of, open_dataset
+from acai_jax.errors import DatasetError
 from acai_jax.schema import CLASS_NAMES, CLASSES, FEATURE_NAMES
 from acai_jax.splits import SPLITS, stable_hash
-from acai_jax.stamps import Image, decode_stamp
+from acai_jax.stamps import Images
 
 _COLUMNS: Final = {
     "split": pl.String,
@@ -101,7 +100,7 @@ class Example:
     candid: int
     magpsf: float | None
     fid: int
-    images: tuple[Image | None, Image | None, Image | None]
+    images: Images
 
 
 def read_card(
@@ -270,7 +269,7 @@ def choose_examples(card: Card, count: int) -> dict[str, list[Example]]:
     for row in chosen.iter_rows(named=True):
         record = records[row["split"]][row["index"]]
         example = Example(
-            row["objectId"], row["candid"], row["magpsf"], row["fid"], _images(record)
+            row["objectId"], row["candid"], row["magpsf"], row["fid"], images_of(record)
         )
         examples[row["label"]].append(example)
     return examples
@@ -278,24 +277,6 @@ def choose_examples(card: Card, count: int) -> dict[str, list[Example]]:
 
 def _hashes(name: str, keys: pl.Series) -> pl.Series:
     return pl.Series(name, [stable_hash(key) for key in keys], dtype=pl.UInt64)
-
-
-def _images(record: Mapping[str, Any]) -> tuple[Image | None, Image | None, Image | None]:
-    if "triplet" in record:
-        triplet = np.asarray(record["triplet"])
-        # preprocessing has put zeros where pixels were missing, and 1e-9 beyond small stamps
-        shown = np.where(np.abs(triplet) <= np.float32(1e-9), np.float32(np.nan), triplet)
-        science, template, difference = np.moveaxis(shown, -1, 0)
-        return science, template, difference
-    science, template, difference = (_image(data) for data in packet_of(record).cutouts)
-    return science, template, difference
-
-
-def _image(data: bytes | None) -> Image | None:
-    try:
-        return decode_stamp(data)
-    except StampError:
-        return None
 
 
 def _rank(order: Sequence[str], name: str) -> int:

@@ -1,7 +1,5 @@
 """The pictures of a dataset's card, each for light and for dark pages."""
 
-import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,55 +13,20 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 from acai_jax.card import UNIX_EPOCH_JD, Card, Example
 from acai_jax.html import Picture
-from acai_jax.pictures import CLASS_COLOURS, FILTERS, draw_image
-from acai_jax.schema import CLASS_NAMES, STAMP_SIZE
+from acai_jax.pictures import FILTERS, draw_image
+from acai_jax.schema import STAMP_SIZE
+from acai_jax.themes import DPI, WIDTH, Theme, class_colour, draw_picture, short_name
 
-# for classes beyond ACAI's five: told apart from those, and from each other, by the colour-blind
-_FURTHER_COLOURS: Final = ("#56B4E9", "#999933", "#882255", "#44AA99", "#7F7F7F")
-_WIDTH: Final = 5.2  # [inch]; narrow, so that text stays readable on a phone
-_DPI: Final = 180
 _BINS: Final = 48
-_MAX_NAME: Final = 16
+_MAX_OBJECT: Final = 16  # letters
 _EXAMPLES_PER_ROW: Final = 2
 _STAMP_PIXELS: Final = 2 * STAMP_SIZE
 _CAPTION_PIXELS: Final = 46
 _TITLE_PIXELS: Final = 34
 _GAP: Final = 6  # [pixel] between stamps
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Theme:
-    """Colours of what is not data."""
-
-    ground: str
-    text: str
-    line: str
-
-    def settings(self) -> dict[Any, Any]:
-        return {
-            "figure.facecolor": self.ground,
-            "savefig.facecolor": self.ground,
-            "axes.facecolor": self.ground,
-            "axes.edgecolor": self.line,
-            "axes.labelcolor": self.text,
-            "text.color": self.text,
-            "xtick.color": self.line,
-            "ytick.color": self.line,
-            "xtick.labelcolor": self.text,
-            "ytick.labelcolor": self.text,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "font.size": 11,
-            "legend.frameon": False,
-        }
-
-
-_LIGHT: Final = _Theme("#ffffff", "#1b1e23", "#868d99")
-_DARK: Final = _Theme("#1c1f25", "#e6e8ec", "#7d8592")
 
 
 def draw_counts(card: Card) -> Picture:
@@ -72,7 +35,7 @@ def draw_counts(card: Card) -> Picture:
     sizes = {(label, split): size for label, split, size in counts}
     shades = np.linspace(1.0, 0.3, len(card.splits))
 
-    def draw(theme: _Theme) -> Figure:
+    def draw(theme: Theme) -> Figure:
         figure, axes = _bars(card, theme)
         for row, label in enumerate(card.labels):
             left = 0
@@ -91,11 +54,11 @@ def draw_counts(card: Card) -> Picture:
         return figure
 
     alt = "Bars of the number of alerts of each class, divided into splits: " + "; ".join(
-        f"{_name(label)} "
+        f"{short_name(label)} "
         + ", ".join(f"{sizes.get((label, split), 0):,} {split}" for split in card.splits)
         for label in card.labels
     )
-    return _picture(draw, alt, "Alerts of each class, by split.")
+    return draw_picture(draw, alt, "Alerts of each class, by split.")
 
 
 def draw_sky(card: Card) -> Picture:
@@ -109,8 +72,8 @@ def draw_sky(card: Card) -> Picture:
     size = float(np.clip(8000 / len(alerts), 0.4, 12))
     plane = _to_map(*_galactic_plane())
 
-    def draw(theme: _Theme) -> Figure:
-        figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+    def draw(theme: Theme) -> Figure:
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         axes = figure.add_subplot(projection="mollweide")
         axes.grid(color=theme.line, linewidth=0.4, alpha=0.6)
         axes.plot(*plane, color=theme.text, linewidth=1, linestyle="--", label="galactic plane")
@@ -122,12 +85,12 @@ def draw_sky(card: Card) -> Picture:
         for text in axes.get_xticklabels():  # they stand among the points
             text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=theme.ground)])
         for label in card.labels:
-            axes.scatter([], [], s=30, color=_colour(card, label), label=_name(label))
+            axes.scatter([], [], s=30, color=_colour(card, label), label=short_name(label))
         figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handletextpad=0.4)
         return figure
 
     low, high = card.alerts["dec"].min(), card.alerts["dec"].max()
-    return _picture(
+    return draw_picture(
         draw,
         f"Map of the sky with {len(alerts):,} alerts, coloured by class, "
         f"between declinations {low:.0f} and {high:+.0f} degrees",
@@ -192,9 +155,9 @@ def _draw_distributions(
     low, high = (everything.min(), everything.max()) if len(everything) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
-    def draw(theme: _Theme) -> Figure:
+    def draw(theme: Theme) -> Figure:
         rows = len(of_class)
-        figure = Figure(figsize=(_WIDTH, 0.62 * rows + 0.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.62 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
         for axes, (label, numbers) in zip(grid, of_class.items(), strict=True):
             counts, _ = np.histogram(numbers, edges)
@@ -202,18 +165,18 @@ def _draw_distributions(
             axes.set_yticks([])
             axes.set_ylim(0, max(1, counts.max()) * 1.08)
             axes.spines["left"].set_visible(False)
-            axes.set_ylabel(_name(label), rotation=0, ha="right", va="center")
+            axes.set_ylabel(short_name(label), rotation=0, ha="right", va="center")
         grid[-1].set_xlabel(axis)
         grid[-1].set_xlim(edges[0], edges[-1])
         finish(grid[-1])
         return figure
 
     alt = f"Histograms of {axis} for each class; medians: " + "; ".join(
-        f"{_name(label)} {_shown(column, float(np.median(numbers)))}"
+        f"{short_name(label)} {_shown(column, float(np.median(numbers)))}"
         for label, numbers in of_class.items()
         if len(numbers)
     )
-    return _picture(draw, alt, caption)
+    return draw_picture(draw, alt, caption)
 
 
 def _shown(column: str, value: float) -> str:
@@ -234,7 +197,7 @@ def draw_filters(card: Card) -> Picture:
     }
     shades = np.linspace(1.0, 0.3, len(filters))
 
-    def draw(theme: _Theme) -> Figure:
+    def draw(theme: Theme) -> Figure:
         figure, axes = _bars(card, theme)
         for row, (label, parts) in enumerate(shares.items()):
             left = 0.0
@@ -250,11 +213,11 @@ def draw_filters(card: Card) -> Picture:
         return figure
 
     alt = "Bars of the share of each filter: " + "; ".join(
-        f"{_name(label)} "
+        f"{short_name(label)} "
         + ", ".join(f"{part:.0%} {_band(fid)}" for fid, part in zip(filters, parts, strict=True))
         for label, parts in shares.items()
     )
-    return _picture(draw, alt, "Filters, as a share of each class.")
+    return draw_picture(draw, alt, "Filters, as a share of each class.")
 
 
 def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:
@@ -263,9 +226,9 @@ def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:
     width = _EXAMPLES_PER_ROW * (3 * (_STAMP_PIXELS + _GAP) + 2 * _GAP) + _GAP
     height = rows * (_STAMP_PIXELS + _CAPTION_PIXELS) + _TITLE_PIXELS + 2 * _GAP
 
-    def draw(theme: _Theme) -> Figure:
-        figure = Figure(figsize=(width / _DPI, height / _DPI))
-        figure.text(2 * _GAP / width, 1 - 4 * _GAP / height, _name(label), va="center")
+    def draw(theme: Theme) -> Figure:
+        figure = Figure(figsize=(width / DPI, height / DPI))
+        figure.text(2 * _GAP / width, 1 - 4 * _GAP / height, short_name(label), va="center")
         for place, example in enumerate(examples):
             row, column = divmod(place, _EXAMPLES_PER_ROW)
             left = 2 * _GAP + column * (3 * (_STAMP_PIXELS + _GAP) + 2 * _GAP)
@@ -285,9 +248,9 @@ def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:
         return figure
 
     names = ", ".join(example.objectId for example in examples)
-    return _picture(
+    return draw_picture(
         draw,
-        f"Science, template and difference stamps of {_name(label)} alerts: {names}",
+        f"Science, template and difference stamps of {short_name(label)} alerts: {names}",
         f"Alerts labelled {label}.",
         few_colours=True,
     )
@@ -295,48 +258,22 @@ def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:
 
 def _caption(example: Example) -> str:
     magnitude = "" if example.magpsf is None else f"   {example.magpsf:.1f} mag"
-    return f"{example.objectId[:_MAX_NAME]}   {_band(example.fid)}{magnitude}"
+    return f"{example.objectId[:_MAX_OBJECT]}   {_band(example.fid)}{magnitude}"
 
 
-def _bars(card: Card, theme: _Theme) -> tuple[Figure, Axes]:
+def _bars(card: Card, theme: Theme) -> tuple[Figure, Axes]:
     """Axes with a horizontal bar for each class, the first on top."""
-    figure = Figure(figsize=(_WIDTH, 0.36 * len(card.labels) + 1.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.36 * len(card.labels) + 1.3), layout="constrained")
     axes = figure.subplots()
-    axes.set_yticks(range(len(card.labels)), [_name(label) for label in card.labels])
+    axes.set_yticks(range(len(card.labels)), [short_name(label) for label in card.labels])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.invert_yaxis()
     return figure, axes
 
 
-def _picture(
-    draw: Callable[[_Theme], Figure], alt: str, caption: str, *, few_colours: bool = False
-) -> Picture:
-    light, dark = (_png(draw, theme, few_colours) for theme in (_LIGHT, _DARK))
-    return Picture(light, dark, alt, caption)
-
-
-def _png(draw: Callable[[_Theme], Figure], theme: _Theme, few_colours: bool) -> bytes:
-    drawn, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(theme.settings()):
-        draw(theme).savefig(drawn, dpi=_DPI, format="png")
-    image = Image.open(drawn).convert("RGB")
-    if few_colours:  # half the bytes; but colours that stand for something could shift
-        image = image.quantize(256, dither=Image.Dither.NONE)
-    image.save(png, "png", optimize=True)
-    return png.getvalue()
-
-
 def _colour(card: Card, label: str) -> str:
-    further = [name for name in card.labels if name not in CLASS_COLOURS]
-    if label in further:
-        return _FURTHER_COLOURS[further.index(label) % len(_FURTHER_COLOURS)]
-    return CLASS_COLOURS[label]
-
-
-def _name(label: str) -> str:
-    name = CLASS_NAMES.get(label, label)
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+    return class_colour(label, card.labels)
 
 
 def _band(fid: int) -> str:

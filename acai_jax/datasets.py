@@ -17,6 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from acai_jax.errors import DatasetError
 from acai_jax.packet import AlertPacket, packet_from_record
 from acai_jax.schema import CUTOUTS, INTEGER_FIELDS
+from acai_jax.stamps import Images, readable_stamps
 
 _Example: Final = tf_example_pb2.Example  # type: ignore[attr-defined]
 _INFO_FILE: Final = "dataset_info.json"
@@ -177,6 +178,26 @@ def packet_of(record: Mapping[str, Any]) -> AlertPacket:
     # an empty stamp stands for a null one
     cutouts = {name: record[name] or None for name in CUTOUTS}
     return packet_from_record({**record, **cutouts})
+
+
+def images_of(record: Mapping[str, Any]) -> Images:
+    """The stamps of a record, to look at: raw ones, or those that preprocessing has normalised.
+
+    Args:
+        record: from `Records`. Pixels without data are NaN.
+
+    Example:
+        >>> images = images_of({"triplet": np.zeros((63, 63, 3), np.float32)})
+        >>> bool(np.isnan(images[0]).all())
+        True
+    """
+    if "triplet" not in record:
+        return readable_stamps(packet_of(record).cutouts)
+    triplet = np.asarray(record["triplet"])
+    # preprocessing has put zeros where pixels were missing, and 1e-9 beyond small stamps
+    shown = np.where(np.abs(triplet) <= np.float32(1e-9), np.float32(np.nan), triplet)
+    science, template, difference = np.moveaxis(shown, -1, 0)
+    return science, template, difference
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

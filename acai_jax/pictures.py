@@ -23,7 +23,7 @@ CLASS_COLOURS: Final = {
     "b": "#D55E00",
 }
 FILTERS: Final = {1: "g", 2: "r", 3: "i"}
-_KEY_FEATURES: Final = (
+KEY_FEATURES: Final = (
     ("magpsf", "mag"),
     ("sigmapsf", "mag"),
     ("diffmaglim", "mag"),
@@ -39,6 +39,7 @@ _KEY_FEATURES: Final = (
     ("neargaia", "arcsec"),
     ("ssdistnr", "arcsec"),
 )
+"""Fields that people look at first, with their units."""
 
 
 def draw_alert(
@@ -163,7 +164,7 @@ def _draw_scores(axes: Axes, scores: Mapping[str, float | None], reason: str | N
 def _draw_features(axes: Axes, packet: AlertPacket, used_drb: str | None) -> None:
     axes.axis("off")
     rows = []
-    for name, unit in _KEY_FEATURES:
+    for name, unit in KEY_FEATURES:
         value = packet.candidate.get(name)
         text = "null" if value is None else f"{value:.4g}" if isinstance(value, float) else value
         if name == "drb" and used_drb:

@@ -14,6 +14,8 @@ from acai_jax.errors import StampError
 from acai_jax.schema import STAMP_SIZE
 
 Image = Float32[np.ndarray, "h w"]
+Images = tuple[Image | None, Image | None, Image | None]
+"""Science, template and difference stamp; None where one cannot be read."""
 
 _BLOCK = 2880  # FITS files are made of blocks of this many bytes
 _CARD = 80
@@ -54,6 +56,24 @@ def decode_stamp(data: bytes | None) -> Image:
         raise StampError("truncated stamp: its FITS data are cut short")
     image = np.frombuffer(fits, ">f4", height * width, _BLOCK)
     return image.reshape(height, width).astype(np.float32)
+
+
+def readable_stamps(cutouts: tuple[bytes | None, bytes | None, bytes | None]) -> Images:
+    """The three stamps of an alert, to look at: None in place of what cannot be read.
+
+    Example:
+        >>> readable_stamps((None, b"no stamp", None))
+        (None, None, None)
+    """
+
+    def readable(data: bytes | None) -> Image | None:
+        try:
+            return decode_stamp(data)
+        except StampError:
+            return None
+
+    science, template, difference = map(readable, cutouts)
+    return science, template, difference
 
 
 def _gunzip(data: bytes) -> bytes:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from alerts import avro_bytes, packet_record
 
-from acai_jax.datasets import Records, SplitArrays, load_split, open_dataset, packet_of
+from acai_jax.datasets import (
+    Records,
+    SplitArrays,
+    images_of,
+    load_split,
+    open_dataset,
+    packet_of,
+)
 from acai_jax.errors import DatasetError
 from acai_jax.schema import TABLE_FIELDS, TEXT_FIELDS
 from acai_jax.sources import read_alerts
@@ -148,3 +155,13 @@ def test_other_formats_are_refused(packaged, tmp_path):
         (version / path.name).write_text(path.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DatasetError, match=r"is not in ArrayRecord files: read it with tfds.load"):
         Records(version, "train")
+
+
+def test_pixels_without_data_are_not_shown_as_dark():
+    triplet = np.full((63, 63, 3), 0.02, np.float32)
+    triplet[:5], triplet[:, 60:] = 0, 1e-9
+    for image in images_of({"triplet": triplet}):
+        assert image is not None
+        assert np.isnan(image[:5]).all()
+        assert np.isnan(image[:, 60:]).all()
+        assert np.isfinite(image[5:, :60]).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from acai_jax import stamps
 from acai_jax.errors import StampError
 from acai_jax.sources import read_alerts
-from acai_jax.stamps import decode_stamp
+from acai_jax.stamps import decode_stamp, readable_stamps
 
 IMAGE = np.random.default_rng(0).normal(100, 9, (63, 63)).astype(np.float32)
 
@@ -194,3 +194,9 @@ def test_mutated_headers(data):
         return
     assert image.dtype == np.float32
     assert all(1 <= n <= 63 for n in image.shape)
+
+
+def test_stamps_that_cannot_be_read_are_missing():
+    odd, missing, damaged = readable_stamps((stamp(IMAGE[:, :62]), None, b"no stamp"))
+    assert (missing, damaged) == (None, None)
+    np.testing.assert_array_equal(odd, IMAGE[:, :62])
