@@ -178,6 +178,8 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
         if facts.pop("format", None) != _STATE_FORMAT:
             raise CheckpointError("it holds no state of training")
         shapes: Any = found.metadata
+        if shapes is None:  # Orbax only logs what is wrong with them
+            raise CheckpointError("its arrays cannot be read")
         expected = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
         return dict(orbax.load(str(folder), expected)), facts
     except CheckpointError as error:

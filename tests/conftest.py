@@ -17,6 +17,26 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(scope="session")
+def simulated_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packaged dataset of 300 simulated alerts; every class is in training and validation."""
+    # after the import hook; most tests need none of it
+    from acai_jax.simulate import write_alerts
+    from tfds_builders.ztf_acai import Builder
+
+    folder = tmp_path_factory.mktemp("simulated")
+    write_alerts(folder, 300, seed=2, num_workers=0)
+    Builder(
+        data_dir=folder / "datasets",
+        config="alerts",
+        file_format="array_record",
+        sources=folder / "alerts",
+        labels=folder / "labels.csv",
+        num_workers=0,
+    ).download_and_prepare()
+    return folder / "datasets"
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real alerts, published weights and golden scores."""
     default = Path(__file__).parents[2] / "shared" / "data"

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import resource
 import shutil
 
 import chex
@@ -11,7 +12,14 @@ import pytest
 
 from acai_jax import checkpoints
 from acai_jax.errors import CheckpointError
-from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights
+from acai_jax.model import (
+    HeadBank,
+    HeadConfig,
+    create_heads,
+    head_weights,
+    identity_norm,
+    with_weights,
+)
 from acai_jax.pretrained import load_published
 
 
@@ -107,3 +115,79 @@ def test_the_description_is_plain_json(bank, tmp_path):
         json.loads(path.read_text()) for path in (tmp_path / "heads").rglob("_CHECKPOINT_METADATA")
     ]
     assert any("test_2" in json.dumps(document) for document in found)
+
+
+def test_checkpoints_from_before_norms_get_the_identity(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+
+    def earlier(weights, description):
+        kept = {name: array for name, array in weights.items() if not name.startswith("norm.")}
+        return kept, description | {"format": "acai_jax heads 1"}
+
+    save_altered(tmp_path / "heads", earlier)
+    restored = head_weights(checkpoints.load_heads(tmp_path / "heads").heads)
+    chex.assert_trees_all_equal(restored, head_weights(bank.heads))
+
+
+def test_norms_are_stored_head_by_head(bank, tmp_path):
+    weights = dict(head_weights(bank.heads))
+    for name, array in identity_norm().items():
+        weights[name] = np.stack([array, np.arange(25, dtype=np.float32)])
+    changed = HeadBank(with_weights(bank.heads, weights), bank.classes, bank.provenance)
+    checkpoints.save_heads(changed, tmp_path / "heads")
+    restored = checkpoints.load_heads(tmp_path / "heads")
+    chex.assert_trees_all_equal(head_weights(restored.heads), weights)
+
+
+def test_a_training_runs_folder_stands_for_its_heads(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "run" / checkpoints.HEADS_FOLDER)
+    assert checkpoints.load_heads(tmp_path / "run").classes == bank.classes
+
+
+# --- states of training ----------------------------------------------------------------------
+
+ARRAYS = {
+    "['control'].loss": np.array([np.inf, 0.1]),
+    "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "added": np.array([[True, False], [False, False]]),
+    "step": np.array([2**40, -1]),
+}
+
+
+def test_a_state_comes_back_to_the_bit(tmp_path):
+    checkpoints.save_state(tmp_path / "1", ARRAYS, {"epoch": 3, "name": "h"})
+    arrays, facts = checkpoints.load_state(tmp_path / "1")
+    chex.assert_trees_all_equal(arrays, ARRAYS)
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        name: array.dtype for name, array in ARRAYS.items()
+    }
+    assert facts == {"epoch": 3, "name": "h"}
+
+
+def test_heads_are_no_state_and_a_state_is_no_heads(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    checkpoints.save_state(tmp_path / "state", ARRAYS, {})
+    with pytest.raises(CheckpointError, match="it holds no state of training"):
+        checkpoints.load_state(tmp_path / "heads")
+    with pytest.raises(
+        CheckpointError, match=r"no heads that this version .* 'acai_jax training 1'"
+    ):
+        checkpoints.load_heads(tmp_path / "state")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        checkpoints.load_state(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_space_nothing_is_written_that_loads(tmp_path):
+    checkpoints.save_state(tmp_path / "1", ARRAYS, {"epoch": 1})
+    large = ARRAYS | {"noise": np.random.default_rng(0).normal(size=100_000)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write .*2"):
+            checkpoints.save_state(tmp_path / "2", large, {"epoch": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not checkpoints.is_checkpoint(tmp_path / "2")
+    assert checkpoints.load_state(tmp_path / "1")[1] == {"epoch": 1}
+    gc.collect()

@@ -55,7 +55,7 @@ def dataset_facts(directory: Path) -> DatasetFacts:
     for split in ("train", "validation"):
         if split not in info.splits or not info.splits[split].num_examples:
             raise DatasetError(
-                f"{info.data_dir} has no alert in the split {split}: it is too small"
+                f"{info.data_dir} has no alert in the split {split}: too few objects"
             )
     digest = hashlib.sha256()
     for name in _DESCRIPTIONS:

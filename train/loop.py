@@ -142,13 +142,15 @@ class _Run:
 
         def train_one(head: int) -> bool:
             for batches, triplets in self._segments(plans[head], head):
-                if self._pause():
+                if self.stop.is_set():
                     return False
                 data = Data(heads.training.features, heads.targets[head], triplets)
                 settings = heads.settings(state, head)
                 one = take(state.heads, head)
                 found, tally = self.programs.train(one, settings, batches, data, None)
                 self._take_over(head, found, tally, batches)
+                if self._save_is_due():
+                    return int(state.step[head]) >= len(plans[head])
             return True
 
         return all(self.programs.map_heads(train_one, range(len(plans))))
@@ -161,7 +163,7 @@ class _Run:
         steps = max(map(len, plans))
         plans = [np.pad(p, ((0, steps - len(p)), (0, 0)), constant_values=-1) for p in plans]
         for parts in zip(*(self._segments(plans[head], head) for head in heads), strict=True):
-            if self._pause():
+            if self.stop.is_set():
                 return False
             batches = _stack([batches for batches, _ in parts])
             triplets = parts[0][1] if resident else np.stack([part for _, part in parts])
@@ -171,6 +173,8 @@ class _Run:
             states, tally = jax.tree.map(np.asarray, found)
             for head in heads:
                 self._take_over(head, take(states, head), take(tally, head), parts[head][0])
+            if self._save_is_due():
+                return int(state.step[0]) >= steps
         return True
 
     def _segments(self, plan: Int[np.ndarray, "s b"], head: int) -> Iterator[tuple[Batches, Any]]:
@@ -268,9 +272,6 @@ class _Run:
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds
-
-    def _pause(self) -> bool:
-        return self.stop.is_set() or self._save_is_due()
 
     def _save(self) -> None:
         self.state.save(self.folder)

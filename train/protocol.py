@@ -146,7 +146,8 @@ def judge(
     Class weights play no part in it, so that epochs can be compared while they change.
     """
     logits = logits.astype(np.float64)
-    losses = np.logaddexp(0, np.where(targets, -logits, logits))
+    with np.errstate(invalid="ignore"):  # a head that has diverged has no loss
+        losses = np.logaddexp(0, np.where(targets, -logits, logits))
     called = logits > 0
     true = weights[targets & called].sum()
     all_called, all_true = weights[called].sum(), weights[targets].sum()

@@ -193,7 +193,8 @@ def _train_step(
         )
         targets = data.targets[part.rows].astype(jnp.int32)
         losses = optax.sigmoid_binary_cross_entropy(logits, targets.astype(jnp.float32))
-        return (losses * settings.class_weights[targets] * (part.rows >= 0)).sum()
+        taken = (part.rows >= 0).astype(jnp.float32)
+        return (losses * settings.class_weights[targets] * taken).sum()
 
     def add(total: tuple[Array, Weights], part: tuple[Array, Batches]) -> tuple[Any, None]:
         number, rows = part
@@ -206,7 +207,8 @@ def _train_step(
     (loss, gradients), _ = jax.lax.scan(add, zero, (jnp.arange(count), parts))
     alerts = (batch.rows >= 0).sum(dtype=jnp.int32)
     gradients = jax.tree.map(lambda gradient: gradient / alerts.astype(jnp.float32), gradients)
-    updates, optimizer = _optimizer().update(gradients, state.optimizer, state.weights)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+        updates, optimizer = _optimizer().update(gradients, state.optimizer, state.weights)
     weights = jax.tree.map(
         lambda weight, update: weight + settings.learning_rate * update, state.weights, updates
     )

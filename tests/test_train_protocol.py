@@ -1,0 +1,195 @@
+"""The protocol: choice, order and weights of the data, and when a head slows down and stops."""
+
+import math
+
+import numpy as np
+import pytest
+
+from acai_jax.errors import DatasetError
+from acai_jax.schema import SENTINEL
+from train import protocol
+from train.config import Config
+
+# --- data ------------------------------------------------------------------------------------
+
+
+def test_all_positives_and_a_share_of_the_negatives():
+    targets = np.arange(1000) % 10 == 0
+    rows, dropped = protocol.select_rows("h", targets, 2.5, seed=0)
+    assert targets[rows].sum() == 100
+    assert (~targets[rows]).sum() == 250
+    assert sorted([*rows, *dropped]) == list(range(1000))
+    everything, nothing = protocol.select_rows("h", targets, 20, seed=0)
+    assert (len(everything), len(nothing)) == (1000, 0)
+
+
+def test_the_choice_follows_name_and_seed():
+    targets = np.arange(1000) % 10 == 0
+    first, again, other, seeded = (
+        protocol.select_rows(name, targets, 2.5, seed).rows
+        for name, seed in (("h", 0), ("h", 0), ("o", 0), ("h", 1))
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, seeded)
+
+
+@pytest.mark.parametrize(("targets", "kind"), [([False] * 3, "positive"), ([True] * 3, "negative")])
+def test_a_head_needs_both_kinds(targets, kind):
+    with pytest.raises(DatasetError, match=f"head h: no {kind} alert in the split train"):
+        protocol.select_rows("h", np.array(targets), 2.5, seed=0)
+
+
+def test_each_epoch_takes_every_row_once_in_its_own_order():
+    rows = np.arange(100, 170)
+    epochs = [protocol.epoch_batches("h", rows, 0, epoch, 32) for epoch in (0, 1, 0)]
+    other = protocol.epoch_batches("o", rows, 0, 0, 32)
+    for batches in (*epochs, other):
+        assert batches.shape == (3, 32)
+        assert sorted(batches[batches >= 0]) == rows.tolist()
+        assert (batches[:2] >= 0).all()
+    assert np.array_equal(epochs[0], epochs[2])
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(epochs[0], other)
+
+
+def test_validation_counts_negatives_as_the_subsample_would():
+    targets = np.arange(100) < 10
+    weights = protocol.validation_weights(targets, 2.5)
+    assert weights[targets].sum() == 10
+    assert weights[~targets].sum() == pytest.approx(25)
+    assert protocol.validation_weights(targets, 50)[~targets].sum() == 90
+
+
+def test_the_norm_leaves_sentinels_out():
+    rng = np.random.default_rng(0)
+    column = rng.normal(20, 3, 10_000)
+    spoilt = np.where(rng.random(10_000) < 0.3, SENTINEL, column)
+    constant, unknown = np.full(10_000, 7.0), np.full(10_000, SENTINEL)
+    outlier = np.where(np.arange(10_000) < 9_000, 1.0, 5.0)
+    features = np.stack([column, spoilt, constant, unknown, outlier], axis=1).astype(np.float32)
+    norm = protocol.norm_statistics(features, 8.0)
+    np.testing.assert_allclose(norm.centre, [20, 20, 7, 0, 1], atol=0.2)
+    np.testing.assert_allclose(norm.scale, [3, 3, 1, 1, 1.2], rtol=0.05)
+    assert norm.limit.tolist() == [8] * 5
+    assert norm.sentinel.tolist() == [-8] * 5
+
+
+# --- judging ---------------------------------------------------------------------------------
+
+
+def test_an_epoch_is_judged_by_weighted_loss_precision_and_recall():
+    logits = np.array([2.0, -1.0, 0.5, -3.0, 1.0], np.float32)
+    targets = np.array([True, True, False, False, False])
+    weights = np.array([1.0, 1.0, 0.5, 0.5, 0.5])
+    found = protocol.judge(logits, targets, weights)
+    scores = 1 / (1 + np.exp(-logits.astype(float)))
+    losses = -np.log(np.where(targets, scores, 1 - scores))
+    assert found.loss == pytest.approx((losses * weights).sum() / weights.sum())
+    assert found.precision == pytest.approx(1 / 2)  # one true of two by weight
+    assert found.recall == pytest.approx(1 / 2)
+    assert found.balanced_accuracy == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+def test_without_a_called_positive_precision_is_no_obstacle():
+    found = protocol.judge(np.array([-1.0, -1.0]), np.array([True, False]), np.ones(2))
+    assert (found.precision, found.recall) == (1.0, 0.0)
+
+
+class OneHead:
+    """The rules for one head, written out once more with plain numbers."""
+
+    def __init__(self, config, weight):
+        self.config, self.rate, self.weight = config, config.learning_rate, weight
+        self.best, self.best_epoch, self.best_rate = math.inf, -1, config.learning_rate
+        self.waited = self.waited_for_cut = 0
+        self.stopped = False
+
+    def see(self, epoch, loss, precision, recall):
+        if self.stopped:
+            return False
+        better = loss < self.best
+        if better:
+            self.best, self.best_epoch, self.best_rate = loss, epoch, self.rate
+            self.waited = self.waited_for_cut = 0
+        else:
+            self.waited += 1
+            self.waited_for_cut += 1
+        if self.config.class_weights == "balanced":
+            self.weight *= math.exp(precision - recall)
+            self.weight = min(4.0, max(0.25, self.weight))
+        if self.waited == self.config.patience or epoch + 1 == self.config.max_epochs:
+            self.stopped = True
+        elif self.waited_for_cut == self.config.plateau_patience:
+            self.rate *= self.config.plateau_factor
+            self.waited_for_cut = 0
+        return better
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("class_weights", ["none", "balanced", "frequency"])
+def test_control_follows_the_rules_of_one_head(seed, class_weights):
+    rng = np.random.default_rng(seed)
+    config = Config(plateau_patience=2, patience=5, max_epochs=25, class_weights=class_weights)
+    ratios = np.array([2.5, 2.5, 1.0, 0.7, 2.5])
+    control = protocol.first_control(config, ratios)
+    start = ratios if class_weights == "frequency" else np.ones(5)
+    expected = [OneHead(config, weight) for weight in start]
+    for epoch in range(26):
+        losses = rng.normal(1 / (1 + epoch / 3), 0.1, 5)
+        losses[rng.random(5) < 0.05] = np.nan
+        rates = rng.random((5, 2))
+        qualities = [protocol.Quality(x, *r, 0.5) for x, r in zip(losses, rates, strict=True)]
+        control, better = protocol.next_control(control, config, qualities, epoch, epoch + 1)
+        for head, one in enumerate(expected):
+            assert one.see(epoch, losses[head], *rates[head]) == better[head]
+            found = (
+                control.learning_rate[head],
+                control.positive_weight[head],
+                control.best_loss[head],
+                control.best_epoch[head],
+                control.best_rate[head],
+                control.stopped[head],
+            )
+            wanted = (
+                one.rate,
+                one.weight,
+                one.best,
+                one.best_epoch,
+                one.best_rate,
+                one.stopped,
+            )
+            assert found == pytest.approx(wanted)
+    assert control.stopped.all()
+
+
+def test_round_two_goes_on_from_the_best_with_patience_anew():
+    config = Config(heads=("h", "o"), patience=1)
+    control = protocol.first_control(config, np.ones(2))
+    bad = [protocol.Quality(np.nan, 0.5, 0.5, 0.5)] * 2
+    control, _ = protocol.next_control(control, config, bad, 0, 1)
+    control = control._replace(best_rate=np.array([1e-4, 1e-3]))
+    control = protocol.round_two_control(control, np.array([True, False]))
+    assert control.stopped.tolist() == [False, True]
+    assert control.learning_rate.tolist() == [1e-4, 1e-3]
+    assert control.since_best.tolist() == [0, 0]
+
+
+def test_fixed_class_weights_are_each_heads_own():
+    config = Config(heads=("h", "o"), class_weights="fixed", positive_weights={"o": 3.0, "h": 0.5})
+    control = protocol.first_control(config, np.ones(2))
+    assert control.positive_weight.tolist() == [0.5, 3.0]
+    missed = [protocol.Quality(0.5, 0.9, 0.1, 0.5)] * 2
+    control, _ = protocol.next_control(control, config, missed, 0, 1)
+    assert control.positive_weight.tolist() == [0.5, 3.0]
+
+
+def test_class_weights_have_the_mean_one():
+    negative, positive = protocol.class_weights(2.0, positives=100, negatives=250)
+    assert positive == pytest.approx(2 * negative)
+    assert (100 * positive + 250 * negative) / 350 == pytest.approx(1)
+
+
+def test_misclassified_are_dropped_rows_above_the_threshold():
+    logits = np.array([1.0, 1.0, -1.0, 0.1], np.float32)
+    assert protocol.misclassified(logits, np.array([1, 2, 3])).tolist() == [1, 3]
