@@ -24,6 +24,7 @@ from acai_jax.separable import (
     output_size,
     separable_conv,
 )
+from acai_jax.separable_gradients import fast_cpu_block
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
@@ -109,8 +110,8 @@ class FeatureNorm(nnx.Module):
         count = len(FEATURE_NAMES)
         self.centre = Constant(jnp.zeros(count))
         self.scale = Constant(jnp.ones(count))
-        self.limit = Constant(jnp.full(count, jnp.inf))
-        self.sentinel = Constant(jnp.full(count, SENTINEL))
+        self.limit = Constant(jnp.full(count, jnp.inf, jnp.float32))
+        self.sentinel = Constant(jnp.full(count, SENTINEL, jnp.float32))
 
     def __call__(self, features: Float[Array, "b 25"]) -> Float[Array, "b 25"]:
         """The features, normalised."""
@@ -147,7 +148,10 @@ class Dropout(nnx.Module):
             raise ValueError("dropout is active: pass a key at the call")
         share = jnp.asarray(self.rate if rate is None else rate, jnp.float32)
         threshold = jnp.clip(jnp.round(share * 256), 0, 255)
-        kept = jax.random.bits(key, x.shape, jnp.uint8) >= threshold.astype(jnp.uint8)
+        # drawn as bytes, each would cost as much as a whole word
+        words = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 4)), jnp.uint32)
+        random = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*x.shape[:-1], -1)
+        kept = random[..., : x.shape[-1]] >= threshold.astype(jnp.uint8)
         return jnp.where(kept, x * (256 / (256 - threshold)), 0)
 
 
@@ -234,15 +238,21 @@ class Head(nnx.Module):
         dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, "b o"]:
         """The convolutional branch."""
-        activation = _ACTIVATIONS[self.config.activation]
         size = input_size(len(self.convs) // 2)
         x = triplets[:, :size, :size]
-        for index, conv in enumerate(self.convs):
-            x = activation(conv(x))
-            if index % 2:
-                dropout_key = None if key is None else jax.random.fold_in(key, index)
-                x = self.conv_dropout(max_pool_2x2(x), dropout_key, dropout)
+        for index in range(0, len(self.convs), 2):
+            dropout_key = None if key is None else jax.random.fold_in(key, index + 1)
+            x = self.conv_dropout(self._block(index, x), dropout_key, dropout)
         return x.mean((1, 2)) if self.config.reduction == "average" else x.reshape(len(x), -1)
+
+    def _block(self, index: int, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
+        """Two convolutions and a pool, on a CPU in the faster form where there is one."""
+        if jax.default_backend() == "cpu" and _has_fast_form(self.config):
+            return fast_cpu_block(_block_weights(head_weights(self), index), x)
+        activation = _ACTIVATIONS[self.config.activation]
+        for conv in self.convs[index : index + 2]:
+            x = activation(conv(x))
+        return max_pool_2x2(x)
 
     def classify(
         self,
@@ -329,14 +339,7 @@ def apply_heads(
     """
     if jax.default_backend() == "cpu" and _has_fast_form(heads.config):
         weights = head_weights(heads)
-        convs = [
-            [weights[f"convs.{index}.{name}"] for name in ("depthwise", "pointwise", "bias")]
-            for index in range(4)
-        ]
-        blocks = (
-            SeparableConvBlock(*convs[0], *convs[1]),
-            SeparableConvBlock(*convs[2], *convs[3]),
-        )
+        blocks = (_block_weights(weights, 0), _block_weights(weights, 2))
         image_features = fast_cpu_features(blocks, triplets)
         logits = jax.vmap(Head.classify, in_axes=(0, None, 0))(heads, features, image_features)
     else:
@@ -436,6 +439,14 @@ def append_head(heads: Head, head: Head) -> Head:
 def _check_same_kind(heads: Head, head: Head) -> None:
     if heads.config != head.config:
         raise ValueError(f"heads of one bank share their config: {heads.config} != {head.config}")
+
+
+def _block_weights(weights: Mapping[str, Any], index: int) -> SeparableConvBlock:
+    """The weights of convolutions `index` and `index` + 1."""
+    names = ("depthwise", "pointwise", "bias")
+    return SeparableConvBlock(
+        *(weights[f"convs.{conv}.{name}"] for conv in (index, index + 1) for name in names)
+    )
 
 
 def _has_fast_form(config: HeadConfig) -> bool:

@@ -2,11 +2,12 @@
 
 The image half of each head is two blocks of two 'valid' 3x3 separable convolutions with relu, each
 block followed by 2x2 max pooling, and then a global average over the pixels. The plain form
-(`separable_conv`, `max_pool_2x2`) is written for one head, has gradients, and is the path for
-accelerators and training. `fast_cpu_features` gives the same features, for inference on a CPU only.
+(`separable_conv`, `max_pool_2x2`) is written for one head, is differentiable, and is the path for
+accelerators. `fast_cpu_features` gives the same features on a CPU, without gradients; those have a
+file of their own, `separable_gradients`.
 
 What makes the fast form fast, in order of effect: each step is compiled as a loop of its own
-(`_fence`); alerts pass in chunks whose intermediate images stay in a core's L2 cache; pointwise
+(`fence`); alerts pass in chunks whose intermediate images stay in a core's L2 cache; pointwise
 convolutions are multiply-adds with the output channels as vector lanes; the second one of a block
 adds up the four pixels of each pooling window together, so that they share the loaded weights.
 
@@ -18,7 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +29,15 @@ from jaxtyping import Array, Bool, Float
 
 from acai_jax.schema import STAMP_SIZE
 
+ResultT = TypeVar("ResultT")
+
 # Two alerts' images after the first convolution take 0.4 MB: two layers fit in 1 MB of L2 cache.
-_CHUNK = 2
+CHUNK = 2
 # LLVM unrolls a sum of fewer terms completely before it vectorises, which is four times slower.
 _FEWEST_TERMS = 5
 
 _EACH_PIXEL = (np.s_[:],)
-_POOLING_WINDOW = tuple(np.s_[:, row::2, column::2] for row in (0, 1) for column in (0, 1))
+POOLING_WINDOW = tuple(np.s_[:, row::2, column::2] for row in (0, 1) for column in (0, 1))
 
 
 def input_size(blocks: int) -> int | None:
@@ -80,7 +83,7 @@ class SeparableConvBlock(NamedTuple):
     bias_2: Float[Array, "*k o2"]
 
 
-def _depthwise(
+def depthwise_conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c"]
 ) -> Float[Array, "b h-2 w-2 c"]:
     """'valid' 3x3 depthwise convolution, as nine shifted multiply-adds."""
@@ -119,7 +122,7 @@ def separable_conv(
     """
     # HIGHEST: accelerators would otherwise round to TF32 or bfloat16, which loses 1e-5 parity.
     mixed = jnp.einsum(
-        "bhwc,co->bhwo", _depthwise(x, depthwise), pointwise, precision=lax.Precision.HIGHEST
+        "bhwc,co->bhwo", depthwise_conv(x, depthwise), pointwise, precision=lax.Precision.HIGHEST
     )
     return mixed + bias[None, None, None]
 
@@ -142,7 +145,7 @@ def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """
     even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     # Strided slices: a reshape followed by max(...) takes five times as long on a CPU.
-    return reduce(jnp.maximum, [even[pixels] for pixels in _POOLING_WINDOW])
+    return reduce(jnp.maximum, [even[pixels] for pixels in POOLING_WINDOW])
 
 
 def fast_cpu_features(
@@ -174,7 +177,7 @@ def fast_cpu_features(
     # Weights that a caller's jit has closed over would fold, and the fences with them.
     blocks = lax.optimization_barrier(blocks)
     # A divisor of the batch, so that nothing is padded: one alert is a chunk of one.
-    chunk = math.gcd(batch, _CHUNK)
+    chunk = math.gcd(batch, CHUNK)
 
     def chunk_features(images: Float[Array, "n 63 63 3"]) -> Float[Array, "k n o"]:
         size = input_size(len(blocks))
@@ -208,34 +211,56 @@ def _head_features(
 ) -> Float[Array, "n o"]:
     """One head's features of one chunk of alerts."""
     for block in head:
-        valid = block.bias_1[0] == block.bias_1[0]
-        x = _fence(_depthwise, valid, x, block.depthwise_1)
-        x = _fence(_pointwise_relu, valid, x, _enough_terms(block.pointwise_1), block.bias_1)
-        x = _fence(_depthwise, valid, x, block.depthwise_2)
-        x = _fence(_pointwise_pool_relu, valid, x, _enough_terms(block.pointwise_2), block.bias_2)
+        x = block_features(block, x)
     return x.mean(axis=(1, 2))
 
 
-def _fence(
-    function: Callable[..., Array], valid: Bool[Array, ""], *arrays: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def block_features(
+    block: SeparableConvBlock, x: Float[Array, "n h w c"]
+) -> Float[Array, "n h//2-2 w//2-2 o"]:
+    """One block of one head in the fast form: two convolutions with relu, and max pooling.
+
+    Args:
+        block: weights of one head.
+        x: images of a few alerts, float32, with even sides.
+    """
+    valid = all_numbers(block)
+    x = fence(depthwise_conv, valid, x, block.depthwise_1)
+    x = fence(pointwise_relu, valid, x, enough_terms(block.pointwise_1), block.bias_1)
+    x = fence(depthwise_conv, valid, x, block.depthwise_2)
+    return fence(_pointwise_pool_relu, valid, x, enough_terms(block.pointwise_2), block.bias_2)
+
+
+def all_numbers(block: SeparableConvBlock) -> Bool[Array, ""]:
+    """What `fence` needs: true at run time, unless a weight is NaN; unknown to the compiler."""
+    return block.bias_1[0] == block.bias_1[0]
+
+
+def fence(
+    function: Callable[..., ResultT], valid: Bool[Array, ""], *arrays: Float[Array, "..."]
+) -> ResultT:
     """`function(*arrays)`, compiled apart from what comes before and after it.
 
-    `valid` is true unless a weight is NaN, in which case NaN is the right answer anyway.
+    Where `valid` is false the result is NaN: it is true unless a weight is NaN, in which case NaN
+    is the right answer anyway.
     """
     # XLA:CPU ignores optimization_barrier and inlines inner jits, and would then recompute a step
     # for each of the next step's nine taps; it cannot fuse across a condition known at run time.
-    result = jax.eval_shape(function, *arrays)
-    return lax.cond(valid, function, lambda *_: jnp.full_like(result, jnp.nan), *arrays)
+    shapes = jax.eval_shape(function, *arrays)
+
+    def nothing(*_: Array) -> ResultT:
+        return jax.tree.map(lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype), shapes)
+
+    return lax.cond(valid, function, nothing, *arrays)
 
 
-def _enough_terms(kernel: Float[Array, "c o"]) -> Float[Array, "t o"]:
+def enough_terms(kernel: Float[Array, "c o"]) -> Float[Array, "t o"]:
     """The kernel repeated and divided until a sum over its rows has enough terms, t = r * c."""
     repeats = -(-_FEWEST_TERMS // kernel.shape[0])
     return jnp.tile(kernel / repeats, (repeats, 1)) if repeats > 1 else kernel
 
 
-def _pointwise_sums(
+def pointwise_sums(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "t o"],
     bias: Float[Array, " o"],
@@ -256,14 +281,15 @@ def _pointwise_sums(
     return [first + second for first, second in sums]
 
 
-def _pointwise_relu(
+def pointwise_relu(
     x: Float[Array, "n h w c"], kernel: Float[Array, "t o"], bias: Float[Array, " o"]
 ) -> Float[Array, "n h w o"]:
-    return jax.nn.relu(_pointwise_sums(x, kernel, bias, _EACH_PIXEL)[0])
+    """Pointwise convolution and relu."""
+    return jax.nn.relu(pointwise_sums(x, kernel, bias, _EACH_PIXEL)[0])
 
 
 def _pointwise_pool_relu(
     x: Float[Array, "n h w c"], kernel: Float[Array, "t o"], bias: Float[Array, " o"]
 ) -> Float[Array, "n h//2 w//2 o"]:
     """Pointwise convolution, relu and 2x2 max pooling of images with even sides."""
-    return jax.nn.relu(reduce(jnp.maximum, _pointwise_sums(x, kernel, bias, _POOLING_WINDOW)))
+    return jax.nn.relu(reduce(jnp.maximum, pointwise_sums(x, kernel, bias, POOLING_WINDOW)))

@@ -40,7 +40,7 @@ ORDER = (
         "simulate",
     ),
     *("splits", "labels", "datasets"),
-    *("separable", "model", "braai", "pretrained", "drb", "checkpoints"),
+    *("separable", "separable_gradients", "model", "braai", "pretrained", "drb", "checkpoints"),
     *("score", "parts", "pictures"),
     *("html", "card", "card_pictures", "card_page"),
     "cli",

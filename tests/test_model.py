@@ -1,5 +1,6 @@
 """The network: against nnx.Conv and Keras, and as a bank of independent heads."""
 
+import functools
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -8,12 +9,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from references import nnx_separable_conv
 
 from acai_jax import model
 from acai_jax.model import Head, HeadConfig, apply_heads, create_heads
+from acai_jax.separable import cpu_compiler_options
 
 VARIANTS = [
     HeadConfig(),
@@ -173,16 +176,70 @@ def test_impossible_hyperparameters_are_refused(changes):
         HeadConfig(**changes)
 
 
-def test_gradients_reach_every_weight():
-    heads = create_heads(HeadConfig(filters=(4, 4, 4, 4)), 2, jax.random.key(0))
-    features, triplets = inputs(16)
+def bank_gradients(heads, features, triplets, keys):
+    """Each head's loss and gradients on its own batch, dropout active where there are keys."""
 
-    def loss(heads: Head) -> jax.Array:
-        logits = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets)
-        return (logits**2).sum()
+    def loss(head, features, triplets, key):
+        head = head if key is None else nnx.view(head, deterministic=False)
+        logits = head(features, triplets, key=key)
+        targets = (jnp.arange(len(logits)) % 2).astype(jnp.float32)
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
 
-    gradients = model.head_weights(jax.grad(loss)(heads))
-    for name, gradient in gradients.items():
-        assert np.isfinite(gradient).all(), name
-        # the norm is stored with the weights, and not trained
-        assert (np.abs(gradient) > 0).any() != name.startswith("norm."), name
+    axes = (0, 0, 0, None if keys is None else 0)
+    found, gradients = jax.vmap(jax.value_and_grad(loss), axes)(heads, features, triplets, keys)
+    return found, model.head_weights(gradients)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_fast_training_form_agrees_for_all_weights_of_all_heads(dropout, monkeypatch):
+    heads = create_heads(HeadConfig(), 2, jax.random.key(0))
+    features, triplets = inputs(10)
+    features, triplets = features.reshape(2, 5, 25), 20 * triplets.reshape(2, 5, 63, 63, 3)
+    keys = jax.random.split(jax.random.key(7)) if dropout else None
+    options = cpu_compiler_options()
+    # new functions: what is compiled is kept by function
+    fast = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
+    plain = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
+    loss, gradients = fast(heads, features, triplets, keys)
+    monkeypatch.setattr(model, "_has_fast_form", lambda config: False)
+    plain_loss, expected = plain(heads, features, triplets, keys)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    for name, gradient in expected.items():
+        if not name.startswith("norm."):
+            assert (np.abs(gradient) > 0).any((*range(1, gradient.ndim),)).all(), name
+        np.testing.assert_allclose(
+            gradients[name], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max(), err_msg=name
+        )
+
+
+def test_training_step_compiles_once_and_can_be_vmapped_over_seeds():
+    config = HeadConfig(filters=(4, 4, 5, 6))
+    features, triplets = inputs(4)
+    batch = features.reshape(2, 2, 25), triplets.reshape(2, 2, 63, 63, 3)
+    optimizer = optax.amsgrad(1e-3)
+
+    def step(heads, state, keys):
+        loss, gradients = jax.vmap(jax.value_and_grad(_loss))(heads, *batch, keys)
+        with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an integer power
+            updates, state = jax.vmap(optimizer.update)(gradients, state, heads)
+        return optax.apply_updates(heads, updates), state, loss
+
+    def _loss(head, features, triplets, key):
+        logits = nnx.view(head, deterministic=False)(features, triplets, key=key)
+        return optax.sigmoid_binary_cross_entropy(logits, jnp.array([0.0, 1.0])).mean()
+
+    seeds = jax.random.split(jax.random.key(3), 2)
+    banks = jax.vmap(lambda key: model.create_heads(config, 2, key))(seeds)
+    states = jax.vmap(jax.vmap(optimizer.init))(banks)
+    keys = jax.random.split(jax.random.key(4), (3, 2, 2))
+    sweep = jax.jit(chex.assert_max_traces(lambda *a: jax.vmap(step)(*a), n=1))
+    single = jax.jit(chex.assert_max_traces(step, n=1))
+    take = functools.partial(jax.tree.map, lambda leaf: leaf[1])
+    alone, state = take(banks), take(states)
+    for number in range(3):
+        banks, states, losses = sweep(banks, states, keys[number])
+        alone, state, loss = single(alone, state, keys[number, 1])
+        np.testing.assert_allclose(losses[1], loss, rtol=1e-6)
+    chex.assert_trees_all_close(
+        model.head_weights(take(banks)), model.head_weights(alone), rtol=1e-5, atol=1e-6
+    )
