@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import polars as pl
 import tyro
 
 from acai_jax import nights
@@ -13,12 +14,14 @@ from acai_jax.console import (
     console,
     counting_progress,
     download_progress,
+    print_alerts,
     print_card,
+    print_pass_rates,
     print_score_summary,
     records_progress,
     scoring_progress,
 )
-from acai_jax.errors import AcaiError, Reject, SourceError
+from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
 from acai_jax.schema import Preset
 
 if TYPE_CHECKING:
@@ -257,6 +260,54 @@ def dataset(directory: tyro.conf.Positional[Path], /, *, out: Path | None = None
         console.print(f"{page}: everything; its pictures are beside it", soft_wrap=True)
 
 
+def filter_table(
+    table: tyro.conf.Positional[Path],
+    /,
+    *,
+    where: str | None = None,
+    name: str | None = None,
+    filters: Path | None = None,
+    out: Path | None = None,
+    include_unscored: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Filter a score table: print how many alerts are left after each part, write those that pass.
+
+    Args:
+        table: Parquet file written by `acai-jax score`.
+        where: SQL expression over its columns, such as "acai_h > 0.8 AND n_detections < 5".
+        name: a named filter instead: early_hosted, anomaly, likely_tde, moving, or your own.
+        filters: TOML file of your own filters, [NAME] where = "EXPRESSION", for --name.
+        out: .parquet or .csv file for the alerts that pass; by default some are printed.
+        include_unscored: let alerts without scores pass too, if the expression is true for them.
+        overwrite: replace OUT.
+    """
+    from acai_jax.filters import apply_filter, named_filter, pass_rates
+
+    if (where is None) == (name is None):
+        raise AcaiError("give either --where EXPRESSION or --name NAME")
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise OutputError(f"{out} should end in .parquet or .csv")
+    if out is not None and out.exists() and not overwrite:
+        raise OutputError(f"{out} exists: --overwrite replaces it")
+    if name is not None:
+        chosen = named_filter(name, filters)
+        where = chosen.where
+        console.print(f"{name}: {chosen.why}", soft_wrap=True)
+    assert where is not None
+    scores = pl.scan_parquet(table)
+    print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
+    passed = apply_filter(scores, where, include_unscored=include_unscored)
+    if out is None:
+        print_alerts(passed)
+    elif out.suffix == ".csv":
+        passed.write_csv(out)
+    else:
+        passed.write_parquet(out)
+    if out is not None:
+        console.print(f"{out}: {len(passed):,} alerts")
+
+
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     # JAX takes seconds to import: --help and mistyped commands do not wait for it
     from acai_jax.score import Scorer, enable_compilation_cache
@@ -277,6 +328,7 @@ def main() -> None:
     app = tyro.extras.SubcommandApp()
     for command in (score, show, convert, simulate, fetch_night, dataset):
         app.command(command)
+    app.command(name="filter")(filter_table)
     with clear_errors():
         app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
 

@@ -147,3 +147,32 @@ def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: floa
     table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
     table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
     console.print(table)
+
+
+def print_pass_rates(rates: pl.DataFrame) -> None:
+    """Prints how many alerts and objects are left after each part of a filter."""
+    total = max(1, rates["alerts"][0])
+    table = Table()
+    table.add_column("stage", overflow="fold")
+    for column in ("alerts", "of all", "objects"):
+        table.add_column(column, justify="right")
+    for stage, alerts, objects in rates.iter_rows():
+        table.add_row(Text(stage), f"{alerts:,}", f"{alerts / total:.2%}", f"{objects:,}")
+    console.print(table)
+
+
+def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
+    """Prints the first alerts of a score table to standard output: names, fields, scores."""
+    scores = [n for n in table.columns if n.startswith("acai_") and not n.endswith("_version")]
+    wanted = ["candid", "objectId", "magpsf", *scores]
+    columns = [name for name in wanted if name in table.columns]
+    printed = Table()
+    for name in columns:
+        printed.add_column(name, justify="left" if name == "objectId" else "right", no_wrap=True)
+    for row in table.select(columns).head(most).iter_rows():
+        printed.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    output = Console(highlight=False, markup=False)
+    if len(table):
+        output.print(printed)
+    if len(table) > most:
+        output.print(f"and {len(table) - most:,} more: --out FILE writes them all")

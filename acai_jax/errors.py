@@ -66,6 +66,14 @@ class TrainingError(AcaiError):
     """A training run cannot go on: a loss is no number, or a package that it needs is missing."""
 
 
+class EvaluationError(AcaiError):
+    """Nothing can be evaluated: no score, no positive of any head, or no such head."""
+
+
+class FilterError(AcaiError):
+    """A filter's expression, or its file, is not one; the message points at the place."""
+
+
 class OutputError(AcaiError):
     """An output file exists already, or belongs to another run."""
 
