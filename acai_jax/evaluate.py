@@ -1,0 +1,404 @@
+"""Heads on labelled alerts: their figures with intervals, where they err, and which are better."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float64, Int64, Shaped
+
+from acai_jax.bootstrap import interval, resample
+from acai_jax.errors import EvaluationError
+from acai_jax.judged import Agreement, Comparison, Judged, agreement, compare, figures_of, flat
+from acai_jax.labelled import Report, Source
+from acai_jax.metrics import Confusion, Figures, Ranking, ScoreState
+from acai_jax.model import HeadBank, stack_heads, take_head
+from acai_jax.score import Scorer
+from acai_jax.stamps import Images
+from acai_jax.strata import Breakdown, ErrorCounts, break_down
+
+DRAWS: Final = 1000
+_MAX_EXAMPLES: Final = 150  # in a whole report, so that it stays below 10 MB
+_MOST_PER_HEAD: Final = 12  # of each kind
+_OTHER: Final = "_against"  # suffix of the other model's columns
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """How one head does on one group of alerts, at its threshold.
+
+    Attributes:
+        name: of the group.
+        n_positive: alerts.
+        n_negative: alerts.
+        rates: FNR and FPR.
+        low: their lower ends.
+        high: their upper ends.
+    """
+
+    name: str
+    n_positive: int
+    n_negative: int
+    rates: tuple[float, float]
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class HeadEvaluation:
+    """One head's figures.
+
+    Attributes:
+        name: of the head.
+        version: of its model.
+        positives: labels that are positives of it; all others are negatives.
+        state: its scores and targets.
+        ranking: the same, sorted.
+        figures: of all scored alerts.
+        low: lower ends of their intervals.
+        high: upper ends of their intervals.
+        threshold: the balanced one; 0.5 where there is none.
+        confusion: at the threshold.
+        groups: by property, such as "filter", then by group.
+    """
+
+    name: str
+    version: str
+    positives: tuple[str, ...]
+    state: ScoreState
+    ranking: Ranking
+    figures: Figures
+    low: Figures
+    high: Figures
+    threshold: float
+    confusion: Confusion
+    groups: Mapping[str, Sequence[Group]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """An alert to look at.
+
+    Attributes:
+        head: whose mistake it is.
+        kind: "missed", "false alarm" or "disagreement".
+        row: of the evaluation's table.
+        images: its stamps; None where they cannot be had.
+    """
+
+    head: str
+    kind: str
+    row: Mapping[str, Any]
+    images: Images
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Heads on labelled alerts.
+
+    Attributes:
+        model: what the user called the heads.
+        against: what the user called the other model, if there is one.
+        source: facts about the alerts.
+        table: one row per labelled alert; see `Source.scored`.
+        breakdowns: how the alerts are divided, by property.
+        heads: by name.
+        agreement: how the heads go together.
+        comparisons: by head; empty without another model.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+        examples: the worst misses, and where two models disagree most.
+    """
+
+    model: str
+    against: str | None
+    source: Mapping[str, Any]
+    table: pl.DataFrame
+    breakdowns: Mapping[str, Breakdown]
+    heads: Mapping[str, HeadEvaluation]
+    agreement: Agreement
+    comparisons: Mapping[str, Comparison]
+    draws: int
+    seed: int
+    examples: Sequence[Example]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model:
+    """A scorer, and what the user calls it."""
+
+    name: str
+    scorer: Scorer
+
+
+def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
+    """Some heads of a bank.
+
+    Raises:
+        EvaluationError: there is no such head.
+    """
+    for name in names:
+        if name not in bank.classes:
+            known = ", ".join(bank.classes)
+            raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
+    chosen = [take_head(bank.heads, bank.classes.index(name)) for name in names]
+    provenance = {name: bank.provenance[name] for name in names}
+    return HeadBank(stack_heads(chosen), tuple(names), provenance, bank.preset)
+
+
+def evaluate(
+    model: Model,
+    source: Source,
+    against: Model | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    report: Callable[[str], Report] = lambda _: lambda *_: None,
+) -> Evaluation:
+    """Evaluates heads on labelled alerts.
+
+    Args:
+        model: the heads.
+        source: the alerts.
+        against: other heads to compare them with, on the same alerts.
+        draws: of the bootstrap by object.
+        seed: of the bootstrap.
+        report: given the name of a stretch of work, returns what is told of its progress.
+
+    Raises:
+        EvaluationError: no alert has a score, no label is a positive of any head, or the two
+            models share no head.
+
+    Example:
+        >>> model = Model("published", Scorer.load("published"))  # doctest: +SKIP
+        >>> found = evaluate(model, DatasetSource("datasets", "test"))  # doctest: +SKIP
+        >>> found.heads["h"].figures.balanced_fnr  # doctest: +SKIP
+        0.021
+    """
+    shared = [] if against is None else _shared_heads(model, against)
+    table = source.scored(model.scorer, report("scoring"))
+    if against is not None:
+        other = source.scored(against.scorer, report(f"scoring, {against.name}"))
+        scores = (pl.col(f"acai_{name}").alias(f"acai_{name}{_OTHER}") for name in shared)
+        table = table.join(other.select("candid", *scores), "candid", "left", maintain_order="left")
+    found = evaluate_table(
+        table,
+        _provenance(model),
+        _provenance(against) if against else None,
+        draws=draws,
+        seed=seed,
+        report=report("drawing objects"),
+    )
+    examples = _with_images(source, found)
+    return dataclasses.replace(
+        found,
+        model=model.name,
+        against=against.name if against else None,
+        source={**source.facts, "preset": source.facts.get("preset", model.scorer.bank.preset)},
+        examples=examples,
+    )
+
+
+def _provenance(model: Model) -> dict[str, Mapping[str, str]]:
+    """Of each head, in the model's order."""
+    bank = model.scorer.bank
+    return {name: bank.provenance[name] for name in bank.classes}
+
+
+def _shared_heads(model: Model, against: Model) -> list[str]:
+    theirs = against.scorer.bank.classes
+    shared = [name for name in model.scorer.bank.classes if name in theirs]
+    if not shared:
+        raise EvaluationError(
+            f"{model.name} and {against.name} share no head: "
+            f"{', '.join(model.scorer.bank.classes)} and {', '.join(theirs)}"
+        )
+    return shared
+
+
+def evaluate_table(
+    table: pl.DataFrame,
+    provenance: Mapping[str, Mapping[str, str]],
+    other_provenance: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    report: Report = lambda *_: None,
+) -> Evaluation:
+    """As `evaluate`, of scores that are there already, and without examples.
+
+    Args:
+        table: as `Source.scored` gives it; another model's scores in columns acai_*_against.
+        provenance: of each head: its version, and its positive labels if it has others than its
+            own name.
+        other_provenance: of another model's heads, if there is one.
+        draws: as for `evaluate`.
+        seed: as for `evaluate`.
+        report: told (draws done, draws in all).
+
+    Raises:
+        EvaluationError: as for `evaluate`.
+    """
+    objects, object_count = _object_numbers(table)
+    labels = table["label"].to_numpy()
+    positives = {name: positive_labels(name, facts) for name, facts in provenance.items()}
+    _check_labels(table, positives)
+    targets = {name: np.isin(labels, positives[name]) for name in provenance}
+    judged = {name: Judged.of(table[f"acai_{name}"], targets[name], objects) for name in provenance}
+    pairs = {
+        name: _judge_both(table, name, targets[name], objects)
+        for name in provenance
+        if name in (other_provenance or {})
+    }
+    breakdowns = break_down(table)
+    errors = ErrorCounts(breakdowns, objects, object_count)
+    for each in judged.values():
+        errors.add(each.scored, each.targets, each.called)
+    matrix = errors.matrix()
+    drawn = [*judged.values(), *itertools.chain.from_iterable(pairs.values())]
+
+    def statistic(counts: Float64[np.ndarray, " objects"]) -> Float64[np.ndarray, " m"]:
+        rates = errors.rates(matrix @ counts)
+        return np.concatenate([*(each.drawn(counts) for each in drawn), rates.ravel()])
+
+    samples = resample(object_count, statistic, draws, seed, report)
+    ends = np.cumsum([len(flat(each.figures)) for each in drawn])
+    *of_heads, of_groups = np.split(samples, ends, axis=1)
+    all_counts = matrix @ np.ones(object_count)
+    counts, rates = errors.counts(all_counts), errors.rates(all_counts)
+    low, high = interval(of_groups).reshape(2, *rates.shape)
+    heads = {
+        name: HeadEvaluation(
+            name=name,
+            version=provenance[name]["version"],
+            positives=positives[name],
+            state=each.state,
+            ranking=each.ranking,
+            figures=each.figures,
+            low=figures_of(interval(of_heads[index])[0], each.figures),
+            high=figures_of(interval(of_heads[index])[1], each.figures),
+            threshold=each.threshold,
+            confusion=each.ranking.confusion(each.threshold),
+            groups=_groups(breakdowns, counts[index], rates[index], low[index], high[index]),
+        )
+        for index, (name, each) in enumerate(judged.items())
+    }
+    comparisons = {}
+    for index, (name, (first, second)) in enumerate(pairs.items()):
+        place = len(judged) + 2 * index
+        versions = (heads[name].version, (other_provenance or {})[name]["version"])
+        comparisons[name] = compare(first, second, versions, of_heads[place], of_heads[place + 1])
+    return Evaluation(
+        model="",
+        against=None,
+        source={},
+        table=table,
+        breakdowns=breakdowns,
+        heads=heads,
+        agreement=agreement(judged),
+        comparisons=comparisons,
+        draws=draws,
+        seed=seed,
+        examples=(),
+    )
+
+
+def _judge_both(
+    table: pl.DataFrame,
+    name: str,
+    targets: Bool[np.ndarray, " n"],
+    objects: Int64[np.ndarray, " n"],
+) -> tuple[Judged, Judged]:
+    """Two models' scores of the alerts that both scored, held to the same targets."""
+    columns = [f"acai_{name}", f"acai_{name}{_OTHER}"]
+    common = table.select(pl.all_horizontal(pl.col(columns).is_not_null())).to_series()
+    rows = common.to_numpy()
+    first, second = (
+        Judged.of(table[column].filter(common), targets[rows], objects[rows]) for column in columns
+    )
+    return first, second
+
+
+def positive_labels(head: str, provenance: Mapping[str, str]) -> tuple[str, ...]:
+    """The labels that are positives of a head: those it was trained on, or its own name.
+
+    Example:
+        >>> positive_labels("h", {"version": "d1"}), positive_labels("fast", {"positives": "kn gw"})
+        (('h',), ('kn', 'gw'))
+    """
+    return tuple(provenance.get("positives", head).split())
+
+
+def _check_labels(table: pl.DataFrame, positives: Mapping[str, tuple[str, ...]]) -> None:
+    found = set(table["label"])
+    if found.isdisjoint(label for labels in positives.values() for label in labels):
+        raise EvaluationError(
+            f"no label is a positive of any head: labels are {', '.join(sorted(found)):.100}; "
+            f"heads are {', '.join(positives)}"
+        )
+
+
+def _object_numbers(table: pl.DataFrame) -> tuple[Int64[np.ndarray, " n"], int]:
+    names = pl.coalesce(pl.col("objectId"), pl.col("candid").cast(pl.String))
+    numbers = table.select(names.rank("dense"))["objectId"].to_numpy().astype(np.int64) - 1
+    return numbers, int(numbers.max()) + 1
+
+
+def _groups(
+    breakdowns: Mapping[str, Breakdown],
+    counts: Shaped[np.ndarray, "4 g"],
+    rates: Float64[np.ndarray, "2 g"],
+    low: Float64[np.ndarray, "2 g"],
+    high: Float64[np.ndarray, "2 g"],
+) -> dict[str, list[Group]]:
+    groups: dict[str, list[Group]] = {}
+    place = 0
+    for name, breakdown in breakdowns.items():
+        groups[name] = []
+        for group in breakdown.names:
+            ends = (tuple(map(float, each[:, place])) for each in (rates, low, high))
+            positives, negatives = map(int, counts[:2, place])
+            groups[name].append(Group(group, positives, negatives, *ends))  # type: ignore[arg-type]
+            place += 1
+    return groups
+
+
+# --- examples --------------------------------------------------------------------------------
+
+
+def _with_images(source: Source, found: Evaluation) -> list[Example]:
+    chosen = list(_worst(found))
+    if not chosen:
+        return []
+    rows = pl.DataFrame([row for _, _, row in chosen], schema=found.table.schema)
+    images = source.images(rows.unique("candid", maintain_order=True))
+    missing: Images = (None, None, None)
+    return [
+        Example(head, kind, row, images.get(row["candid"], missing)) for head, kind, row in chosen
+    ]
+
+
+def _worst(found: Evaluation) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Head, kind and row of the alerts to show: one of each object, the worst first."""
+    kinds = 2 * len(found.heads) + len(found.comparisons)
+    most = max(1, min(_MOST_PER_HEAD, _MAX_EXAMPLES // kinds))
+    for name, head in found.heads.items():
+        score = pl.col(f"acai_{name}")
+        positive = pl.col("label").is_in(head.positives)
+        missed = found.table.filter(positive, score < head.threshold).sort(score)
+        false = found.table.filter(~positive, score >= head.threshold).sort(score, descending=True)
+        for kind, rows in (("missed", missed), ("false alarm", false)):
+            for row in _one_of_each_object(rows, most):
+                yield name, kind, row
+    for name in found.comparisons:
+        distance = (pl.col(f"acai_{name}") - pl.col(f"acai_{name}{_OTHER}")).abs()
+        rows = found.table.filter(distance > 0).sort(distance, descending=True)
+        for row in _one_of_each_object(rows, most):
+            yield name, "disagreement", row
+
+
+def _one_of_each_object(rows: pl.DataFrame, most: int) -> list[dict[str, Any]]:
+    unique = rows.unique("objectId", keep="first", maintain_order=True)
+    return unique.head(most).to_dicts()

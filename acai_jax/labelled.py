@@ -1,0 +1,270 @@
+"""Labelled alerts with their scores: out of a packaged dataset, or out of packets and labels.csv.
+
+Alerts stream through; what stays in memory is a row of numbers for each labelled one. Stamps are
+read again for those that are shown.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import polars as pl
+
+from acai_jax.datasets import Records, images_of, packet_of
+from acai_jax.errors import EvaluationError, Reject
+from acai_jax.labels import Labels, read_labels
+from acai_jax.pictures import KEY_FEATURES
+from acai_jax.schema import DOUBLE_FIELDS, FEATURE_NAMES, INTEGER_FIELDS
+from acai_jax.score import Scorer
+from acai_jax.sources import Paths, decode, encoded_alerts, source_files
+from acai_jax.stamps import Images, readable_stamps
+
+Report = Callable[[int, int], None]
+"""Is told how much is done, and how much there is to do."""
+
+_FIELDS: Final = tuple(name for name, _ in KEY_FEATURES if name in FEATURE_NAMES)
+_COLUMNS: Final = {
+    "candid": pl.Int64(),
+    "objectId": pl.String(),
+    "label": pl.String(),
+    **{name: pl.Float64() for name in ("jd", "ra", "dec")},
+    "fid": pl.Int64(),
+    **{
+        name: pl.Int64()
+        if name in INTEGER_FIELDS
+        else pl.Float64()
+        if name in DOUBLE_FIELDS
+        else pl.Float32()
+        for name in _FIELDS
+    },
+    "reason": pl.String(),
+    "origin": pl.String(),
+}
+_CHUNK_RECORDS: Final = 512
+
+
+class Source(Protocol):
+    """Alerts whose labels are known."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What it is, JSON-ready; after `scored`, how many alerts of which kind it has."""
+        ...
+
+    def scored(self, scorer: Scorer, report: Report = ...) -> pl.DataFrame:
+        """Reads and scores every labelled alert.
+
+        Returns:
+            One row per alert: candid, objectId, label, jd [day], ra, dec [deg], fid, the key
+            features, the scores acai_*, and the reason where there are none.
+        """
+        ...
+
+    def images(self, rows: pl.DataFrame) -> dict[int, Images]:
+        """The stamps of some rows, by candid."""
+        ...
+
+
+class DatasetSource:
+    """One split of a packaged dataset.
+
+    Args:
+        directory: as for `open_dataset`.
+        split: "train", "validation" or "test".
+        labels: a labels file that takes the place of the dataset's own labels; alerts that are not
+            in it are left out. The negatives that training dropped are evaluated like this.
+
+    Raises:
+        DatasetError: there is no such dataset or split.
+        LabelsError: the labels cannot be read.
+
+    Example:
+        >>> source = DatasetSource("datasets", "test")  # doctest: +SKIP
+        >>> source.scored(Scorer.load("published"))["acai_h"].mean()  # doctest: +SKIP
+        0.141
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        split: str,
+        labels: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._records = Records(directory, split)
+        self._labels = _Labelling(labels)
+        info = self._records.info
+        self.facts: dict[str, Any] = {
+            "dataset": info.full_name,
+            "split": split,
+            "preset": (info.metadata or {}).get("preset"),
+            **self._labels.facts,
+        }
+
+    def scored(self, scorer: Scorer, report: Report = lambda *_: None) -> pl.DataFrame:
+        """See `Source`."""
+        total = len(self._records)
+        tables = []
+        for start in range(0, total, _CHUNK_RECORDS):
+            rows = range(start, min(start + _CHUNK_RECORDS, total))
+            records = [self._records[row] for row in rows]
+            table = _of_arrays if "triplet" in self._records.names else _of_packets
+            where = pl.Series("origin", [str(row) for row in rows], pl.String())
+            tables.append(self._labels.join(table(scorer, records).with_columns(where)))
+            report(rows.stop, total)
+        return self._labels.complete(tables, self.facts)
+
+    def images(self, rows: pl.DataFrame) -> dict[int, Images]:
+        """See `Source`."""
+        places = rows.select("candid", "origin").iter_rows()
+        return {candid: images_of(self._records[int(row)]) for candid, row in places}
+
+
+class AlertsSource:
+    """Alert packets, labelled by a file.
+
+    Args:
+        paths: files, archives or directories; see `read_alerts`.
+        labels: see `read_labels`.
+
+    Raises:
+        SourceError: a path does not exist.
+        LabelsError: the labels cannot be read.
+
+    Example:
+        >>> source = AlertsSource("night.tar.gz", "labels.csv")  # doctest: +SKIP
+        >>> source.scored(Scorer.load("published")).height  # doctest: +SKIP
+        431
+    """
+
+    def __init__(self, paths: Paths, labels: str | os.PathLike[str]) -> None:
+        self._files = source_files(paths)
+        self._labels = _Labelling(labels)
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        self.facts: dict[str, Any] = {
+            "alerts": [os.fspath(path) for path in given],
+            **self._labels.facts,
+        }
+
+    def scored(self, scorer: Scorer, report: Report = lambda *_: None) -> pl.DataFrame:
+        """See `Source`."""
+        total = sum(file.stat().st_size for file in self._files)
+        done, tables = 0, []
+        for table, source_bytes in scorer.score_tables(self._files):
+            tables.append(self._labels.join(table))
+            done += source_bytes
+            report(done, total)
+        return self._labels.complete(tables, self.facts)
+
+    def images(self, rows: pl.DataFrame) -> dict[int, Images]:
+        """See `Source`."""
+        wanted, origins = set(rows["candid"]), set(rows["origin"])
+        found: dict[int, Images] = {}
+        for encoded in encoded_alerts(self._files):
+            if encoded.origin not in origins:
+                continue
+            for alert in decode(encoded):
+                if not isinstance(alert, Reject) and alert.candid in wanted:
+                    found.setdefault(alert.candid, readable_stamps(alert.cutouts))
+            if len(found) == len(wanted):
+                break
+        return found
+
+
+def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    features = np.stack([record["features"] for record in records])
+    triplets = np.stack([record["triplet"] for record in records])
+    scores = scorer.score_arrays(features, triplets)
+    fields = {name: features[:, index] for index, name in enumerate(FEATURE_NAMES)}
+    columns: dict[str, Any] = {}
+    for name, kind in _COLUMNS.items():
+        if name in records[0]:  # exact there, float32 among the features
+            columns[name] = pl.Series([record[name] for record in records], dtype=kind)
+        elif name in fields:
+            columns[name] = pl.Series(fields[name]).cast(kind, strict=False)
+    unscored = ~np.isfinite(scores).all(axis=1)
+    reasons = np.where(unscored, "score is not a number", None)
+    columns["reason"] = pl.Series(reasons.tolist(), dtype=pl.String())
+    scores = np.where(unscored[:, None], np.float32(np.nan), scores)
+    for index, name in enumerate(scorer.bank.classes):
+        columns[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)
+    return pl.DataFrame(columns)
+
+
+def _of_packets(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    table = scorer.score_packets([packet_of(record) for record in records])
+    labels = pl.Series("label", [record["label"] for record in records], pl.String())
+    return table.with_columns(labels)
+
+
+class _Labelling:
+    """Joins alerts to the labels of a file, if there is one, and counts what it meets."""
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._labels: Labels | None = None if path is None else read_labels(path)
+        self._path = None if path is None else Path(path)
+        self._counts: Counter[str] = Counter()
+        self.facts: dict[str, Any] = {}
+        if self._labels is not None:
+            self.facts = {"labels": str(self._path), "labels_sha256": self._labels.sha256}
+
+    def join(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The labelled rows of a table, in its order, with the columns that are kept."""
+        self._counts["alerts_read"] += len(table)
+        self._counts["unreadable"] += table["candid"].null_count()
+        if self._labels is not None:
+            table = self._relabel(table)
+        kept = [name for name in _COLUMNS if name in table.columns]
+        scores = [name for name in table.columns if _is_score(name)]
+        return table.select(*(pl.col(name).cast(_COLUMNS[name]) for name in kept), *scores)
+
+    def _relabel(self, table: pl.DataFrame) -> pl.DataFrame:
+        assert self._labels is not None
+        named = self._labels.table.rename({"objectId": "named"})
+        joined = table.drop("label", strict=False).join(
+            named, "candid", "inner", maintain_order="left"
+        )
+        self._counts["unlabelled"] += len(table) - len(joined) - table["candid"].null_count()
+        # the label may be meant for another alert: it is not evaluated
+        other = pl.col("objectId") != pl.col("named")
+        scores = [name for name in table.columns if _is_score(name)]
+        return joined.with_columns(
+            *(pl.when(other).then(None).otherwise(pl.col(name)).alias(name) for name in scores),
+            objectId=pl.coalesce("objectId", "named"),
+            reason=pl.when(other)
+            .then(pl.format("other object: the labels name {}", pl.col("named")))
+            .otherwise(pl.col("reason")),
+        )
+
+    def complete(self, tables: list[pl.DataFrame], facts: dict[str, Any]) -> pl.DataFrame:
+        """All rows, each alert once; the counts go into `facts`.
+
+        Raises:
+            EvaluationError: no alert has a label.
+        """
+        counts, self._counts = self._counts, Counter()
+        if not counts["alerts_read"]:
+            raise EvaluationError("no alerts to evaluate: the source is empty")
+        table = pl.concat(tables)
+        # of two copies, one that has scores
+        unique = table.sort(pl.col("reason").is_not_null(), maintain_order=True).unique(
+            "candid", keep="first", maintain_order=True
+        )
+        if not len(unique):
+            assert self._labels is not None
+            first = self._labels.table["candid"][0]
+            raise EvaluationError(
+                f"no alert is labelled by {self._path}: its candid {first} is not there, "
+                f"nor any other of its {len(self._labels.table):,}"
+            )
+        counts["repeated"] = len(table) - len(unique)
+        if self._labels is not None:
+            counts["labels_without_alert"] = len(self._labels.table) - len(unique)
+        facts["counts"] = dict(counts)
+        return unique
+
+
+def _is_score(column: str) -> bool:
+    return column.startswith("acai_") and not column.endswith("_version")
