@@ -7,8 +7,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# before anything imports acai_jax: every annotated function then checks its arguments
-install_import_hook("acai_jax", "beartype.beartype")
+# before anything imports them: every annotated function then checks its arguments
+install_import_hook(["acai_jax", "train"], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # many tests compile the same programs: once is enough

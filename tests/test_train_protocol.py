@@ -19,7 +19,7 @@ def test_all_positives_and_a_share_of_the_negatives():
     assert targets[rows].sum() == 100
     assert (~targets[rows]).sum() == 250
     assert sorted([*rows, *dropped]) == list(range(1000))
-    everything, nothing = protocol.select_rows("h", targets, 20, seed=0)
+    everything, nothing = protocol.select_rows("h", targets, 20.0, seed=0)
     assert (len(everything), len(nothing)) == (1000, 0)
 
 
@@ -58,7 +58,7 @@ def test_validation_counts_negatives_as_the_subsample_would():
     weights = protocol.validation_weights(targets, 2.5)
     assert weights[targets].sum() == 10
     assert weights[~targets].sum() == pytest.approx(25)
-    assert protocol.validation_weights(targets, 50)[~targets].sum() == 90
+    assert protocol.validation_weights(targets, 50.0)[~targets].sum() == 90
 
 
 def test_the_norm_leaves_sentinels_out():

@@ -65,7 +65,7 @@ class Heads:
         """The state before the first step."""
         config = self.config
         weights = writable(start_weights(config.model, self._keys))
-        norm = protocol.norm_statistics(self.training.features, config.feature_limit)
+        norm = protocol.norm_statistics(np.asarray(self.training.features), config.feature_limit)
         for name, numbers in norm._asdict().items():
             weights[f"norm.{name}"][:] = numbers
         if self.init and config.warm_start:
@@ -91,7 +91,7 @@ class Heads:
         """The rows of the training split that a head trains on."""
         return np.union1d(self.selections[head].rows, np.flatnonzero(state.added[head]))
 
-    def plans(self, state: RunState) -> list[Int[np.ndarray, "s b"]]:
+    def plans(self, state: RunState) -> list[Int[np.ndarray, "_ b"]]:
         """The batches of each head in this epoch; none for a head that has stopped."""
         config = self.config
         empty = np.empty((0, config.batch_size), np.int32)
@@ -107,10 +107,10 @@ class Heads:
     def settings(self, state: RunState, head: int) -> Settings:
         """What decides the next steps of a head, beside the data."""
         config = self.config
-        rows = self.rows(state, head)
-        positives = int(self.targets[head][rows].sum())
+        positives = int(self.targets[head].sum())
+        rows = len(self.selections[head].rows) + int(state.added[head].sum())
         weights = protocol.class_weights(
-            float(state.control.positive_weight[head]), positives, len(rows) - positives
+            float(state.control.positive_weight[head]), positives, rows - positives
         )
         return Settings(
             self._keys[head],

@@ -76,10 +76,10 @@ def fits_in_memory(facts: DatasetFacts, limit_gb: float | None) -> bool:
     return needed <= limit
 
 
-def _device_memory() -> float:
+def _device_memory() -> int:
     if jax.default_backend() == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 16e9)
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 16 * 2**30)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,13 +87,13 @@ class Split:
     """One split of a dataset.
 
     Attributes:
-        features: raw, in memory.
-        labels: as text, in memory.
+        features: raw, on the device.
+        labels: as text.
         triplets: on the device; None where they are streamed.
         records: where they are read from.
     """
 
-    features: Float32[np.ndarray, "n 25"]
+    features: Float32[jax.Array, "n 25"]
     labels: np.ndarray
     triplets: Float32[jax.Array, "n 63 63 3"] | None
     records: Records
@@ -169,4 +169,4 @@ def load_split(directory: Path, split: str, *, resident: bool, progress: Progres
             triplets[row] = record["triplet"]
         progress(1)
     on_device = jax.device_put(triplets) if resident else None
-    return Split(features, np.array(labels), on_device, records)
+    return Split(jax.device_put(features), np.array(labels), on_device, records)

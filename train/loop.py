@@ -136,7 +136,7 @@ class _Run:
             self._save()
         return True
 
-    def _train_in_turn(self, plans: list[Int[np.ndarray, "s b"]]) -> bool:
+    def _train_in_turn(self, plans: list[Int[np.ndarray, "_ b"]]) -> bool:
         """Trains the heads side by side, each in its own time; False if it had to pause."""
         heads, state = self.heads, self.state
 
@@ -155,7 +155,7 @@ class _Run:
 
         return all(self.programs.map_heads(train_one, range(len(plans))))
 
-    def _train_together(self, plans: list[Int[np.ndarray, "s b"]]) -> bool:
+    def _train_together(self, plans: list[Int[np.ndarray, "_ b"]]) -> bool:
         """Trains all heads in one program; False if it had to pause."""
         state, training, heads = self.state, self.heads.training, range(len(plans))
         resident = training.triplets is not None

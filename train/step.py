@@ -295,7 +295,7 @@ class Programs:
         batches: Batches,
         features: Float[Array, "n 25"],
         triplets: Float[Array, "m 63 63 3"],
-    ) -> Float[np.ndarray, "k n"]:
+    ) -> Float[np.ndarray, "k taken"]:
         """Logits of all heads for the rows of `batches`, the fillers left out."""
         function = functools.partial(logits_of, self._bank)
         if self.together:
