@@ -16,10 +16,12 @@ from acai_jax.console import (
     download_progress,
     print_alerts,
     print_card,
+    print_evaluation,
     print_pass_rates,
     print_score_summary,
     records_progress,
     scoring_progress,
+    stretches_progress,
 )
 from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
 from acai_jax.schema import Preset
@@ -308,6 +310,58 @@ def filter_table(
         console.print(f"{out}: {len(passed):,} alerts")
 
 
+def evaluate(
+    *,
+    out: Path,
+    model: str = "published",
+    dataset: Path | None = None,
+    split: str | None = None,
+    alerts: tuple[Path, ...] = (),
+    labels: Path | None = None,
+    heads: tuple[str, ...] = (),
+    against: str | None = None,
+    weights: Path | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    note: str | None = None,
+) -> None:
+    """Evaluate heads on labelled alerts: OUT/report.html, OUT/metrics.json and pictures.
+
+    Args:
+        out: folder to write to; an earlier report in it is replaced.
+        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
+        dataset: folder of a packaged dataset; or --alerts and --labels instead.
+        split: of the dataset; by default test.
+        alerts: Avro files, archives or directories, as for `score`.
+        labels: labels.csv of the alerts; with --dataset, labels in place of its own, and only
+            the alerts that they name.
+        heads: only these heads of the model.
+        against: another model to compare with, on the same alerts.
+        weights: folder with the published .h5 files, for work without a network.
+        draws: of the bootstrap by object.
+        seed: of the bootstrap.
+        note: what the report should say first, such as where the labels come from.
+    """
+    from acai_jax.evaluate import Model
+    from acai_jax.evaluate import evaluate as evaluate_model
+    from acai_jax.labelled import open_source
+    from acai_jax.report import write_report
+    from acai_jax.score import enable_compilation_cache
+
+    out.mkdir(parents=True, exist_ok=True)
+    source = open_source(dataset=dataset, split=split, alerts=alerts, labels=labels)
+    enable_compilation_cache()
+    with console.status("loading the model"):
+        chosen = Model.load(model, weights_dir=weights, heads=heads)
+        other = Model.load(against, weights_dir=weights) if against else None
+    with stretches_progress() as report:
+        found = evaluate_model(chosen, source, other, draws=draws, seed=seed, report=report)
+    with console.status("drawing"):
+        page = write_report(found, out, note=note)
+    print_evaluation(found)
+    console.print(f"{page}: everything; metrics.json and pictures are beside it", soft_wrap=True)
+
+
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     # JAX takes seconds to import: --help and mistyped commands do not wait for it
     from acai_jax.score import Scorer, enable_compilation_cache
@@ -326,7 +380,7 @@ def _without_output(files: list[Path], out: Path) -> list[Path]:
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    for command in (score, show, convert, simulate, fetch_night, dataset):
+    for command in (score, show, convert, simulate, fetch_night, dataset, evaluate):
         app.command(command)
     app.command(name="filter")(filter_table)
     with clear_errors():

@@ -28,6 +28,7 @@ from acai_jax.errors import AcaiError, NoAlertsError
 
 if TYPE_CHECKING:
     from acai_jax.card import Card
+    from acai_jax.evaluate import Evaluation
 
 console: Final = Console(stderr=True, highlight=False, markup=False)
 """Where commands report; their answers go to standard output or to files."""
@@ -114,6 +115,19 @@ def records_progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def stretches_progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Yields what is given the name of a stretch of work; it returns what is told (done, all)."""
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+
+        def begin(name: str) -> Callable[[int, int], None]:
+            task = bar.add_task(name, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield begin
+
+
 def print_card(found: "Card") -> None:
     """Prints a dataset's card to standard output."""
     from acai_jax import card
@@ -147,6 +161,28 @@ def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: floa
     table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
     table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
     console.print(table)
+
+
+def print_evaluation(found: "Evaluation") -> None:
+    """Prints the figures of each head to standard output."""
+    table = Table()
+    table.add_column("head")
+    for column in ("AUC", "threshold", "FNR", "FPR", "pos.", "neg.", "unscored"):
+        table.add_column(column, justify="right")
+    for name, head in found.heads.items():
+        figures, state = head.figures, head.state
+        rates = (f"{100 * rate:.2f} %" for rate in (figures.balanced_fnr, figures.balanced_fpr))
+        counts = (
+            head.ranking.positives,
+            head.ranking.negatives,
+            state.unscored_positives + state.unscored_negatives,
+        )
+        numbers = (f"{figures.auc:.4f}", f"{figures.balanced_threshold:.3f}", *rates)
+        table.add_row(Text(name), *numbers, *(f"{count:,}" for count in counts))
+    Console(highlight=False, markup=False).print(table)
+    for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
+        if count := found.source.get("counts", {}).get(key):
+            console.print(f"{key.replace('_', ' ')}: {count:,}")
 
 
 def print_pass_rates(rates: pl.DataFrame) -> None:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,18 +12,15 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from acai_jax.bootstrap import interval, resample
 from acai_jax.errors import EvaluationError
+from acai_jax.examples import AGAINST, Example, choose_examples
 from acai_jax.judged import Agreement, Comparison, Judged, agreement, compare, figures_of, flat
 from acai_jax.labelled import Report, Source
 from acai_jax.metrics import Confusion, Figures, Ranking, ScoreState
 from acai_jax.model import HeadBank, stack_heads, take_head
 from acai_jax.score import Scorer
-from acai_jax.stamps import Images
 from acai_jax.strata import Breakdown, ErrorCounts, break_down
 
 DRAWS: Final = 1000
-_MAX_EXAMPLES: Final = 150  # in a whole report, so that it stays below 10 MB
-_MOST_PER_HEAD: Final = 12  # of each kind
-_OTHER: Final = "_against"  # suffix of the other model's columns
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -78,23 +76,6 @@ class HeadEvaluation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """An alert to look at.
-
-    Attributes:
-        head: whose mistake it is.
-        kind: "missed", "false alarm" or "disagreement".
-        row: of the evaluation's table.
-        images: its stamps; None where they cannot be had.
-    """
-
-    head: str
-    kind: str
-    row: Mapping[str, Any]
-    images: Images
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """Heads on labelled alerts.
 
@@ -132,6 +113,32 @@ class Model:
     name: str
     scorer: Scorer
 
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        weights_dir: str | os.PathLike[str] | None = None,
+        heads: Sequence[str] = (),
+    ) -> "Model":
+        """Loads published heads or a checkpoint's; see `Scorer.load`.
+
+        Args:
+            name: as for `Scorer.load`.
+            weights_dir: as for `Scorer.load`.
+            heads: some of its heads, without the work for the others; by default all.
+
+        Raises:
+            EvaluationError: there is no such head.
+            WeightsError: as for `Scorer.load`.
+            CheckpointError: as for `Scorer.load`.
+        """
+        scorer = Scorer.load(name, weights_dir=weights_dir)
+        if heads:
+            bank = choose_heads(scorer.bank, tuple(dict.fromkeys(heads)))
+            scorer = Scorer(bank, weights_dir=weights_dir)
+        return cls(name, scorer)
+
 
 def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
     """Some heads of a bank.
@@ -168,8 +175,8 @@ def evaluate(
         report: given the name of a stretch of work, returns what is told of its progress.
 
     Raises:
-        EvaluationError: no alert has a score, no label is a positive of any head, or the two
-            models share no head.
+        EvaluationError: no alert has a score, no label is a positive of any head, the two models
+            share no head, or `draws` is less than 1.
 
     Example:
         >>> model = Model("published", Scorer.load("published"))  # doctest: +SKIP
@@ -177,11 +184,13 @@ def evaluate(
         >>> found.heads["h"].figures.balanced_fnr  # doctest: +SKIP
         0.021
     """
+    if draws < 1:
+        raise EvaluationError(f"draws is {draws}, not 1 or more")
     shared = [] if against is None else _shared_heads(model, against)
     table = source.scored(model.scorer, report("scoring"))
     if against is not None:
         other = source.scored(against.scorer, report(f"scoring, {against.name}"))
-        scores = (pl.col(f"acai_{name}").alias(f"acai_{name}{_OTHER}") for name in shared)
+        scores = (pl.col(f"acai_{name}").alias(f"acai_{name}{AGAINST}") for name in shared)
         table = table.join(other.select("candid", *scores), "candid", "left", maintain_order="left")
     found = evaluate_table(
         table,
@@ -191,7 +200,8 @@ def evaluate(
         seed=seed,
         report=report("drawing objects"),
     )
-    examples = _with_images(source, found)
+    limits = {name: (head.positives, head.threshold) for name, head in found.heads.items()}
+    examples = choose_examples(found.table, limits, shared, source.images)
     return dataclasses.replace(
         found,
         model=model.name,
@@ -312,7 +322,7 @@ def _judge_both(
     objects: Int64[np.ndarray, " n"],
 ) -> tuple[Judged, Judged]:
     """Two models' scores of the alerts that both scored, held to the same targets."""
-    columns = [f"acai_{name}", f"acai_{name}{_OTHER}"]
+    columns = [f"acai_{name}", f"acai_{name}{AGAINST}"]
     common = table.select(pl.all_horizontal(pl.col(columns).is_not_null())).to_series()
     rows = common.to_numpy()
     first, second = (
@@ -363,42 +373,3 @@ def _groups(
             groups[name].append(Group(group, positives, negatives, *ends))  # type: ignore[arg-type]
             place += 1
     return groups
-
-
-# --- examples --------------------------------------------------------------------------------
-
-
-def _with_images(source: Source, found: Evaluation) -> list[Example]:
-    chosen = list(_worst(found))
-    if not chosen:
-        return []
-    rows = pl.DataFrame([row for _, _, row in chosen], schema=found.table.schema)
-    images = source.images(rows.unique("candid", maintain_order=True))
-    missing: Images = (None, None, None)
-    return [
-        Example(head, kind, row, images.get(row["candid"], missing)) for head, kind, row in chosen
-    ]
-
-
-def _worst(found: Evaluation) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    """Head, kind and row of the alerts to show: one of each object, the worst first."""
-    kinds = 2 * len(found.heads) + len(found.comparisons)
-    most = max(1, min(_MOST_PER_HEAD, _MAX_EXAMPLES // kinds))
-    for name, head in found.heads.items():
-        score = pl.col(f"acai_{name}")
-        positive = pl.col("label").is_in(head.positives)
-        missed = found.table.filter(positive, score < head.threshold).sort(score)
-        false = found.table.filter(~positive, score >= head.threshold).sort(score, descending=True)
-        for kind, rows in (("missed", missed), ("false alarm", false)):
-            for row in _one_of_each_object(rows, most):
-                yield name, kind, row
-    for name in found.comparisons:
-        distance = (pl.col(f"acai_{name}") - pl.col(f"acai_{name}{_OTHER}")).abs()
-        rows = found.table.filter(distance > 0).sort(distance, descending=True)
-        for row in _one_of_each_object(rows, most):
-            yield name, "disagreement", row
-
-
-def _one_of_each_object(rows: pl.DataFrame, most: int) -> list[dict[str, Any]]:
-    unique = rows.unique("objectId", keep="first", maintain_order=True)
-    return unique.head(most).to_dicts()

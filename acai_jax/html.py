@@ -6,12 +6,13 @@ that callers pass it as it is.
 
 import base64
 import dataclasses
+import hashlib
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-# nothing is loaded from anywhere, not even by mistake
-_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# nothing is loaded from anywhere, not even by mistake, and no script runs but ours
+_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script}"
 _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1b1e23; --soft: #5a6270; --line: #d7dbe2;
   --panel: #ffffff; --ground: #f5f6f8; --link: #005a9c; }
@@ -40,13 +41,32 @@ thead th { border-top: 0; color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 600; }
 @media (min-width: 40rem) { tbody th { white-space: nowrap; } }
 td { overflow-wrap: anywhere; min-width: 4rem; }
+.lines { white-space: pre; }
 .number { text-align: right; white-space: nowrap; }
-.pictures { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.pictures { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; padding: 0.75rem; background: var(--panel); border: 1px solid var(--line);
   border-radius: 0.5rem; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.5rem; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.5rem 1rem; align-items: end; margin: 0.75rem 0; }
+.controls[hidden], .cards > [hidden] { display: none; }
+.controls label { display: grid; color: var(--soft); font-size: 0.9rem; }
+.controls select, .controls input { font: inherit; color: var(--text); background: var(--panel);
+  border: 1px solid var(--line); border-radius: 0.35rem; padding: 0.35rem 0.5rem; max-width: 100%; }
+.controls output { color: var(--soft); padding: 0.35rem 0; }
+.cards { display: grid; gap: 0.75rem; list-style: none; padding: 0; margin: 0.75rem 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.cards li { background: var(--panel); border: 1px solid var(--line); border-radius: 0.5rem;
+  padding: 0.6rem; }
+.cards img { display: block; width: 100%; height: auto; image-rendering: pixelated;
+  background: var(--line); }
+.cards h3 { font-size: 0.95rem; margin: 0.5rem 0 0.1rem; overflow-wrap: anywhere; }
+.cards p { margin: 0 0 0.3rem; font-size: 0.9rem; overflow-wrap: anywhere; white-space: pre-line; }
+.cards dl { display: grid; grid-template-columns: auto 1fr auto 1fr; gap: 0 0.6rem; margin: 0;
+  font-size: 0.8rem; font-variant-numeric: tabular-nums; }
+.cards dt { color: var(--soft); }
+.cards dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
@@ -59,6 +79,53 @@ class Picture:
     dark: bytes
     alt: str
     caption: str
+
+
+_GALLERY: Final = 'class="gallery"'
+_SCRIPT: Final = """
+for (const gallery of document.querySelectorAll(".gallery")) {
+  const controls = gallery.querySelector(".controls"), list = gallery.querySelector(".cards");
+  const cards = [...list.children], order = controls.querySelector("[data-order]");
+  const filters = [...controls.querySelectorAll("[data-filter]")];
+  const search = controls.querySelector("input"), status = controls.querySelector("output");
+  const update = () => {
+    const wanted = search.value.trim().toLowerCase();
+    for (const card of cards) {
+      card.hidden = !card.textContent.toLowerCase().includes(wanted) ||
+        filters.some((each) => each.value && card.dataset[each.dataset.filter] !== each.value);
+    }
+    const [key, sign] = order.value.split(" ");
+    list.append(...cards.toSorted((a, b) => sign * (a.dataset[key] - b.dataset[key])));
+    status.textContent = `${cards.filter((card) => !card.hidden).length} of ${cards.length} shown`;
+  };
+  controls.addEventListener("input", update);
+  controls.hidden = false;
+  update();
+}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One card of a gallery.
+
+    Attributes:
+        png: its picture, for light and for dark pages.
+        alt: the words for who cannot see it.
+        title: its heading.
+        text: lines below it.
+        facts: names and values.
+        groups: what it can be filtered by: a key of letters, and its value.
+        numbers: what it can be sorted by: a key of letters, and its number.
+    """
+
+    png: bytes
+    alt: str
+    title: str
+    text: str
+    facts: Sequence[tuple[str, str]]
+    groups: Mapping[str, str]
+    numbers: Mapping[str, float]
 
 
 def page(title: str, introduction: str, sections: Sequence[tuple[str, str]]) -> str:
@@ -86,14 +153,19 @@ def page(title: str, introduction: str, sections: Sequence[tuple[str, str]]) -> 
         f"{body}\n</section>"
         for anchor, (heading, body) in zip(anchors, sections, strict=True)
     )
+    # only a page with a gallery needs a script, and reads well without it
+    script = _SCRIPT if any(_GALLERY in body for _, body in sections) else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = _POLICY.format(script=f"'sha256-{digest}'" if script else "'none'")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{html.escape(title)}</h1>\n{paragraph(introduction)}\n"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n</header>\n'
-        f"<main>\n{bodies}\n</main>\n</body>\n</html>\n"
+        f"<main>\n{bodies}\n</main>\n"
+        f"{f'<script>{script}</script>' if script else ''}</body>\n</html>\n"
     )
 
 
@@ -113,7 +185,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int
     Args:
         caption: what it shows.
         header: a heading for each column; none at all for a table of names and values.
-        rows: its cells; integers are set as numbers.
+        rows: its cells; integers are set as numbers, and a text of several lines is not broken.
 
     Example:
         >>> "2,500" in table("Alerts", ["class", "alerts"], [["hosted", 2500]])
@@ -126,7 +198,9 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int
         text = html.escape(value if isinstance(value, str) else f"{value:,}")
         if index == 0:
             return f'<th scope="row">{text}</th>'
-        return f'<td class="number">{text}</td>' if index in numeric else f"<td>{text}</td>"
+        if index in numeric:
+            return f'<td class="number">{text}</td>'
+        return f'<td class="lines">{text}</td>' if "\n" in text else f"<td>{text}</td>"
 
     head = "".join(
         f'<th scope="col"{" class=number" if i in numeric else ""}>{html.escape(name)}</th>'
@@ -158,6 +232,64 @@ def pictures(drawn: Sequence[Picture]) -> str:
         for each in drawn
     )
     return f'<div class="pictures">\n{figures}\n</div>'
+
+
+def gallery(
+    name: str,
+    exhibits: Sequence[Exhibit],
+    filters: Mapping[str, tuple[str, Mapping[str, str]]],
+    orders: Sequence[tuple[str, str, bool]],
+) -> str:
+    """Cards that can be filtered, sorted and searched; without scripts, all are shown.
+
+    Args:
+        name: of the gallery.
+        exhibits: its cards, in the order of the first of `orders`.
+        filters: key of `Exhibit.groups` -> heading, and the values to choose from with their names.
+        orders: (key of `Exhibit.numbers`, heading, whether the largest comes first).
+
+    Example:
+        >>> card = Exhibit(b"png", "a star", "ZTF20aaelulu", "", [], {"head": "v"}, {"rank": 1.0})
+        >>> heads = {"head": ("head", {"v": "variable star"})}
+        >>> shown = gallery("Misses", [card], heads, [("rank", "worst first", False)])
+        >>> shown.count("<li"), shown.count("<option")
+        (1, 3)
+    """
+    chosen = "".join(
+        f'<label>{html.escape(heading)}<select data-filter="{key}"><option value="">all</option>'
+        + "".join(
+            f'<option value="{html.escape(value)}">{html.escape(shown)}</option>'
+            for value, shown in values.items()
+        )
+        + "</select></label>"
+        for key, (heading, values) in filters.items()
+    )
+    ordered = "".join(
+        f'<option value="{key} {-1 if descending else 1}">{html.escape(heading)}</option>'
+        for key, heading, descending in orders
+    )
+    cards = "\n".join(map(_card, exhibits))
+    return (
+        f"<div {_GALLERY}>\n"
+        f'<div class="controls" role="group" aria-label="{html.escape(name)}" hidden>{chosen}'
+        f"<label>sort by<select data-order>{ordered}</select></label>"
+        '<label>find<input type="search" size="14"></label><output></output></div>\n'
+        f'<ul class="cards">\n{cards}\n</ul>\n</div>'
+    )
+
+
+def _card(exhibit: Exhibit) -> str:
+    keys = {**exhibit.groups, **exhibit.numbers}
+    data = " ".join(f'data-{key}="{html.escape(str(value))}"' for key, value in keys.items())
+    facts = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in exhibit.facts
+    )
+    return (
+        f'<li {data}><img src="{_data(exhibit.png)}" alt="{html.escape(exhibit.alt)}" '
+        f'loading="lazy"><h3>{html.escape(exhibit.title)}</h3><p>{html.escape(exhibit.text)}</p>'
+        f"<dl>{facts}</dl></li>"
+    )
 
 
 def _data(png: bytes) -> str:

@@ -12,8 +12,15 @@ from scipy.stats import rankdata
 from acai_jax.bootstrap import interval
 from acai_jax.metrics import Calibration, Figures, Ranking, ScoreState, mcnemar
 
-COMPARED: Final = ("auc", "average_precision", "balanced_error", "ece", "brier")
-"""Figures of which two models' differences are given; the first two are better when larger."""
+COMPARED: Final = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "balanced_error": "balanced error",
+    "ece": "ECE",
+    "brier": "Brier score",
+}
+"""Figures of which two models' differences are given, with their names for people; the first two
+are better when larger. The balanced error is the mean of FNR and FPR at the balanced threshold."""
 THRESHOLD: Final = 0.5
 """Of a head that has no balanced threshold, for want of positives or negatives."""
 
@@ -89,11 +96,11 @@ def flat(figures: Figures) -> Float64[np.ndarray, " f"]:
 def figures_of(row: Float64[np.ndarray, " f"], like: Figures) -> Figures:
     """The figures that `flat` put in a row, of the lengths of others."""
     ends = np.cumsum([np.size(each) for each in like])[:-1]
-    *parts, calibration = np.split(row, ends)
-    fnr, fpr, *numbers = parts
-    return Figures(
-        fnr, fpr, *(float(each[0]) for each in numbers), Calibration(*calibration.reshape(3, -1))
-    )
+    fnr, fpr, *numbers, calibration = np.split(row, ends)
+    auc, precision, threshold, fnr_there, fpr_there, ece, brier = (float(n[0]) for n in numbers)
+    bins = Calibration(*calibration.reshape(3, -1))
+    rates = (threshold, fnr_there, fpr_there)
+    return Figures(fnr, fpr, auc, precision, *rates, ece, brier, bins)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -173,6 +173,40 @@ class AlertsSource:
         return found
 
 
+def open_source(
+    *,
+    dataset: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    alerts: Sequence[str | os.PathLike[str]] = (),
+    labels: str | os.PathLike[str] | None = None,
+) -> Source:
+    """The source that a user names: a dataset, or alerts and their labels.
+
+    Args:
+        dataset: as for `DatasetSource`.
+        split: of the dataset; "test" by default.
+        alerts: as for `AlertsSource`.
+        labels: needed for alerts; for a dataset, in place of its own.
+
+    Raises:
+        EvaluationError: neither is named, or both.
+
+    Example:
+        >>> open_source()
+        Traceback (most recent call last):
+        acai_jax.errors.EvaluationError: name a dataset, or alerts and a file of labels
+    """
+    if dataset is not None and not alerts:
+        return DatasetSource(dataset, split or "test", labels)
+    if dataset is not None:
+        raise EvaluationError("name a dataset or alerts, not both")
+    if not alerts or labels is None:
+        raise EvaluationError("name a dataset, or alerts and a file of labels")
+    if split is not None:
+        raise EvaluationError("alerts have no splits: only a dataset has")
+    return AlertsSource(alerts, labels)
+
+
 def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     features = np.stack([record["features"] for record in records])
     triplets = np.stack([record["triplet"] for record in records])
@@ -184,9 +218,9 @@ def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataF
             columns[name] = pl.Series([record[name] for record in records], dtype=kind)
         elif name in fields:
             columns[name] = pl.Series(fields[name]).cast(kind, strict=False)
-    unscored = ~np.isfinite(scores).all(axis=1)
-    reasons = np.where(unscored, "score is not a number", None)
-    columns["reason"] = pl.Series(reasons.tolist(), dtype=pl.String())
+    unscored: np.ndarray = ~np.isfinite(scores).all(axis=1)
+    reasons = ["score is not a number" if none else None for none in unscored]
+    columns["reason"] = pl.Series(reasons, dtype=pl.String())
     scores = np.where(unscored[:, None], np.float32(np.nan), scores)
     for index, name in enumerate(scorer.bank.classes):
         columns[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)

@@ -175,6 +175,7 @@ class Ranking:
         order = np.argsort(scores, kind="stable")
         of_positive = targets[order]
         self._positives, self._negatives = order[of_positive], order[~of_positive]
+        self.positives, self.negatives = len(self._positives), len(self._negatives)
         high, low = scores[self._positives], scores[self._negatives]
         self._scores_of_positives, self._scores_of_negatives = high, low
         self._values = np.unique(scores)
@@ -298,18 +299,17 @@ class Ranking:
     def confusion(self, threshold: float) -> Confusion:
         """How many alerts are called what at a threshold."""
         (missed,), (passed,) = self._places(np.array([threshold], np.float64))
-        found, called = len(self._positives) - missed, len(self._negatives) - passed
+        found, called = self.positives - missed, self.negatives - passed
         return Confusion(int(found), int(called), int(passed), int(missed))
 
     def curve(self) -> Curve:
         """The ROC and precision-recall curves, at every value that a score has."""
         missed, passed = (each[::-1] for each in self._below)
-        found = len(self._positives) - missed
-        false = len(self._negatives) - passed
+        found, false = self.positives - missed, self.negatives - passed
         return Curve(
             self._values[::-1],
-            _share(false, len(self._negatives)),
-            _share(found, len(self._positives)),
+            _share(false, self.negatives),
+            _share(found, self.positives),
             _share(found, found + false),
         )
 

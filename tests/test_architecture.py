@@ -41,9 +41,11 @@ ORDER = (
     ),
     *("splits", "labels", "datasets"),
     *("separable", "separable_gradients", "model", "braai", "pretrained", "drb", "checkpoints"),
-    *("score", "parts", "pictures"),
-    *("html", "card", "card_pictures", "card_page"),
-    "cli",
+    *("score", "parts", "filters", "pictures"),
+    *("html", "themes", "card", "card_pictures", "card_page"),
+    *("metrics", "bootstrap", "strata", "judged", "labelled", "examples", "evaluate"),
+    *("metrics_json", "report_pictures", "report"),
+    *("console", "cli"),
 )
 
 
