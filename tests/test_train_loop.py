@@ -1,5 +1,6 @@
 """Whole runs: what they leave, how they are interrupted, and what never changes."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from acai_jax.errors import (
 )
 from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights, take_head
 from acai_jax.score import Scorer
+from train import loop
 from train.config import Config
 from train.loop import train
 
@@ -261,6 +264,31 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
     chex.assert_trees_all_equal(head_weights(bank.heads), head_weights(expected.heads))
     assert len(list((workdir / "state").iterdir())) == 2
     assert [r["heads"] for r in records(workdir)] == [r["heads"] for r in records(whole)]
+
+
+class AskedToStop(threading.Event):
+    """A stop that is asked for just before the n-th time that the run looks."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    def is_set(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
+    config, workdir, bank = finished
+    again, stops = None, 0
+    while again is None:
+        stop = AskedToStop(8 + stops % 3)
+        monkeypatch.setattr(loop, "stop_on_signals", lambda stop=stop: contextlib.nullcontext(stop))
+        again = run(config, tmp_path / "run")
+        stops += again is None
+    assert stops > 3
+    chex.assert_trees_all_equal(head_weights(again.heads), head_weights(bank.heads))
+    assert [r["heads"] for r in records(tmp_path / "run")] == [r["heads"] for r in records(workdir)]
 
 
 # Orbax gives up at the first damaged array, and leaves the tasks for the others behind

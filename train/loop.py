@@ -62,8 +62,10 @@ def train(
                 return load_heads(workdir)
             heads = Heads(config, facts, init, functools.partial(_load, config, facts, display))
             run = _Run(heads, workdir / "state", display, stop, together)
-            with Journal(workdir, config, run.state.epoch) as journal:
-                if not run.train(journal):
+            with Journal(workdir, config, run.state.epoch, run.state.round) as journal:
+                try:
+                    run.train(journal)
+                except _InterruptedError:
                     display.say(f"interrupted: the same command goes on from {workdir}")
                     return None
             bank = heads.result(run.state)
@@ -76,6 +78,10 @@ def _load(config: Config, facts: DatasetFacts, display: Display, split: str) -> 
     display.start(f"reading {split}, alerts", facts.records[split])
     resident = fits_in_memory(facts, config.memory_limit_gb)
     return load_split(config.dataset, split, resident=resident, progress=display.advance)
+
+
+class _InterruptedError(Exception):
+    """A stop was asked for; the state as it is can be saved and gone on from."""
 
 
 class _Run:
@@ -97,53 +103,55 @@ class _Run:
             display.say(f"going on in round {self.state.round}, epoch {self.state.epoch}")
         self._saved_at = time.monotonic()
 
-    def train(self, journal: Journal) -> bool:
-        """Both rounds; False if the run was interrupted before their end."""
+    def train(self, journal: Journal) -> None:
+        """Both rounds; whatever happens, the state is saved where it makes sense to go on."""
         state = self.state
-        while state.round <= 2:
-            started, alerts = time.monotonic(), state.alerts.sum()
-            if not self._train_epoch():
-                self._save()
-                return False
-            record = self._judge_epoch()
-            seconds = time.monotonic() - started
-            rate = float(state.alerts.sum() - alerts) / seconds
-            record |= {"seconds": seconds, "alerts_per_second": rate}
-            journal.write(record)
-            self.display.epoch(record)
-            state.epoch += 1
-            for counter in (state.loss, state.alerts, state.step):
-                counter[...] = 0
-            if state.control.stopped.all():
-                self._end_round(journal)
-            if self._save_is_due():
-                self._save()
+        try:
+            while state.round <= 2:
+                if state.control.stopped.all():
+                    self._end_round(journal)
+                else:
+                    self._epoch(journal)
+                if self._save_is_due():
+                    self._save()
+        except _InterruptedError:
+            self._save()
+            raise
         self._save()
-        return True
 
     # --- an epoch ----------------------------------------------------------------------------
 
-    def _train_epoch(self) -> bool:
-        """Every head that has not stopped sees each of its rows once; False if interrupted."""
+    def _epoch(self, journal: Journal) -> None:
+        """Trains, judges and reports an epoch."""
+        state, started, alerts = self.state, time.monotonic(), self.state.alerts.sum()
+        self._train_epoch()
+        record = self._judge_epoch()
+        seconds = time.monotonic() - started
+        rate = float(state.alerts.sum() - alerts) / seconds
+        record |= {"seconds": seconds, "alerts_per_second": rate}
+        journal.write(record)
+        self.display.epoch(record)
+        state.epoch += 1
+        for counter in (state.loss, state.alerts, state.step):
+            counter[...] = 0
+
+    def _train_epoch(self) -> None:
+        """Every head that has not stopped sees each of its rows once."""
         state, plans = self.state, self.heads.plans(self.state)
         done = sum(min(int(step), len(plan)) for step, plan in zip(state.step, plans, strict=True))
         name = f"round {state.round}, epoch {state.epoch}, steps"
         self.display.start(name, sum(map(len, plans)), done)
         train = self._train_together if self.programs.together else self._train_in_turn
         while not train(plans):
-            if self.stop.is_set():
-                return False
             self._save()
-        return True
 
     def _train_in_turn(self, plans: list[Int[np.ndarray, "_ b"]]) -> bool:
-        """Trains the heads side by side, each in its own time; False if it had to pause."""
+        """Trains the heads side by side, each in its own time; False to save before the rest."""
         heads, state = self.heads, self.state
 
         def train_one(head: int) -> bool:
             for batches, triplets in self._segments(plans[head], head):
-                if self.stop.is_set():
-                    return False
+                self._check_stop()
                 data = Data(heads.training.features, heads.targets[head], triplets)
                 settings = heads.settings(state, head)
                 one = take(state.heads, head)
@@ -156,15 +164,14 @@ class _Run:
         return all(self.programs.map_heads(train_one, range(len(plans))))
 
     def _train_together(self, plans: list[Int[np.ndarray, "_ b"]]) -> bool:
-        """Trains all heads in one program; False if it had to pause."""
+        """Trains all heads in one program; False to save before the rest."""
         state, training, heads = self.state, self.heads.training, range(len(plans))
         resident = training.triplets is not None
         axes: Any = Data(None, 0, None if resident else 0)  # type: ignore[arg-type]
         steps = max(map(len, plans))
         plans = [np.pad(p, ((0, steps - len(p)), (0, 0)), constant_values=-1) for p in plans]
         for parts in zip(*(self._segments(plans[head], head) for head in heads), strict=True):
-            if self.stop.is_set():
-                return False
+            self._check_stop()
             batches = _stack([batches for batches, _ in parts])
             triplets = parts[0][1] if resident else np.stack([part for _, part in parts])
             data = Data(training.features, self.heads.targets, triplets)
@@ -195,7 +202,7 @@ class _Run:
         """Scores the validation split; decides on learning rates, stopping and best weights."""
         heads, config, state = self.heads, self.config, self.state
         rows = np.arange(len(heads.validation.features))
-        logits = self._logits(heads.validation, rows, "validation alerts")
+        logits = self._logits(state.heads, heads.validation, rows, "validation alerts")
         parts = zip(logits, heads.validation_targets, heads.validation_weights, strict=True)
         qualities = [protocol.judge(*part) for part in parts]
         before, epochs = state.control, state.epoch + 1 - state.round_start
@@ -222,14 +229,17 @@ class _Run:
         return {"epoch": state.epoch, "round": state.round, "heads": record}
 
     def _end_round(self, journal: Journal) -> None:
-        """Restores the best weights; after round one, looks for misclassified dropped negatives."""
+        """After round one, looks for misclassified dropped negatives; restores the best weights."""
         state = self.state
         losses = zip(self.config.heads, state.control.best_loss, strict=True)
         if diverged := [name for name, loss in losses if not np.isfinite(loss)]:
             raise TrainingError(f"no validation loss of {diverged} was finite: lower learning_rate")
-        state.heads = writable(start_state({**state.best, **state.heads.norm}))
-        if state.round == 1 and self.config.round_two:
-            self._add_misclassified(journal)
+        best = writable(start_state({**state.best, **state.heads.norm}))
+        more_to_come = state.round == 1 and self.config.round_two
+        if more_to_come:
+            self._add_misclassified(journal, best)
+        state.heads = best
+        if more_to_come:
             more = np.array([added.any() for added in state.added])
             state.control = protocol.round_two_control(state.control, more)
             state.round_start = state.epoch
@@ -237,12 +247,12 @@ class _Run:
         else:
             state.round = 3
 
-    def _add_misclassified(self, journal: Journal) -> None:
+    def _add_misclassified(self, journal: Journal, best: HeadState) -> None:
         heads, state = self.heads, self.state
         dropped = [selection.dropped for selection in heads.selections]
         union = np.unique(np.concatenate(dropped))
         logits = np.full(heads.targets.shape, -np.inf, np.float32)
-        logits[:, union] = self._logits(heads.training, union, "dropped negatives")
+        logits[:, union] = self._logits(best, heads.training, union, "dropped negatives")
         record = {}
         for head, (name, rows) in enumerate(zip(self.config.heads, dropped, strict=True)):
             wrong = protocol.misclassified(logits[head], rows)
@@ -253,22 +263,27 @@ class _Run:
                 f"round two, {name}: {len(wrong):,} of {len(rows):,} dropped negatives "
                 f"are misclassified ({share:.1f} %), and added"
             )
-        journal.write({"epoch": state.epoch - 1, "round": 2, "heads": record})
+        journal.write({"epoch": state.epoch, "round": 1, "heads": record})
 
     def _logits(
-        self, split: Split, rows: Int[np.ndarray, " m"], what: str
+        self, heads: HeadState, split: Split, rows: Int[np.ndarray, " m"], what: str
     ) -> Float[np.ndarray, "k m"]:
         """Logits of all heads for some rows of a split."""
         self.display.start(what, len(rows))
         steps, size = _JUDGED_AT_ONCE
-        weights = {**self.state.heads.weights, **self.state.heads.norm}
+        weights = {**heads.weights, **heads.norm}
         found = [np.empty((len(self.config.heads), 0), np.float32)]
         for batches, triplets in split.segments(protocol.fill_up(rows, size), steps):
+            self._check_stop()
             found.append(self.programs.logits(weights, batches, split.features, triplets))
             self.display.advance(found[-1].shape[1])
         return np.concatenate(found, axis=1)
 
     # --- interruptions -----------------------------------------------------------------------
+
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
+            raise _InterruptedError
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds

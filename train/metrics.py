@@ -43,15 +43,16 @@ class Journal:
     Args:
         workdir: of the run.
         config: of the run.
-        epoch: the next one; records from it on are left from before an interruption, and dropped.
+        epoch: the present one, and
+        round: the present one. Records from these on were made before an interruption, and go.
 
     Raises:
         TrainingError: W&B is asked for and not installed.
     """
 
-    def __init__(self, workdir: Path, config: Config, epoch: int) -> None:
+    def __init__(self, workdir: Path, config: Config, epoch: int, round: int) -> None:  # noqa: A002
         self._path = workdir / "metrics.jsonl"
-        _keep_records_before(self._path, epoch)
+        _keep_records_before(self._path, (epoch, round))
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=epoch)
         self._run = _start_wandb(workdir, config)
 
@@ -84,13 +85,14 @@ class Journal:
             self._run.finish()
 
 
-def _keep_records_before(path: Path, epoch: int) -> None:
+def _keep_records_before(path: Path, position: tuple[int, int]) -> None:
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         with contextlib.suppress(ValueError):  # the last line of a killed run may be cut
-            if json.loads(line)["epoch"] < epoch:
+            record = json.loads(line)
+            if (record["epoch"], record["round"]) < position:
                 kept.append(line)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(kept))

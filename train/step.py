@@ -7,7 +7,7 @@ more over seeds, learning rates and dropout rates.
 import functools
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -311,8 +311,10 @@ class Programs:
         return np.stack([np.asarray(one)[batches.rows >= 0] for one in found])
 
     def map_heads(self, function: Any, heads: Sequence[int]) -> list[Any]:
-        """`function` of each head, side by side; stops at the first error."""
-        return list(self._pool.map(function, heads))
+        """`function` of each head, side by side; an error is raised once no head runs any more."""
+        futures = [self._pool.submit(function, head) for head in heads]
+        wait(futures)
+        return [future.result() for future in futures]
 
     def _run(self, name: Any, function: Any, in_axes: Any, *args: Any) -> Any:
         if name not in self._programs:
