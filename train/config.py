@@ -70,7 +70,7 @@ class Config:
     seed: int = 0
     model: HeadConfig = dataclasses.field(default_factory=HeadConfig)
     balance: float = 2.5
-    class_weights: ClassWeights = "balanced"
+    class_weights: ClassWeights = "none"
     positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
     feature_limit: float = 10.0
     batch_size: int = 32
