@@ -83,7 +83,7 @@ class Evaluation:
         model: what the user called the heads.
         against: what the user called the other model, if there is one.
         source: facts about the alerts.
-        table: one row per labelled alert; see `Source.scored`.
+        table: one row per labelled alert; see `DatasetSource.scored`.
         breakdowns: how the alerts are divided, by property.
         heads: by name.
         agreement: how the heads go together.
@@ -240,7 +240,7 @@ def evaluate_table(
     """As `evaluate`, of scores that are there already, and without examples.
 
     Args:
-        table: as `Source.scored` gives it; another model's scores in columns acai_*_against.
+        table: as `DatasetSource.scored` gives it; another model's scores in columns acai_*_against.
         provenance: of each head: its version, and its positive labels if it has others than its
             own name.
         other_provenance: of another model's heads, if there is one.

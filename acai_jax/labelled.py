@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -44,28 +44,6 @@ _COLUMNS: Final = {
     "origin": pl.String(),
 }
 _CHUNK_RECORDS: Final = 512
-
-
-class Source(Protocol):
-    """Alerts whose labels are known."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What it is, JSON-ready; after `scored`, how many alerts of which kind it has."""
-        ...
-
-    def scored(self, scorer: Scorer, report: Report = ...) -> pl.DataFrame:
-        """Reads and scores every labelled alert.
-
-        Returns:
-            One row per alert: candid, objectId, label, jd [day], ra, dec [deg], fid, the key
-            features, the scores acai_*, and the reason where there are none.
-        """
-        ...
-
-    def images(self, rows: pl.DataFrame) -> dict[int, Images]:
-        """The stamps of some rows, by candid."""
-        ...
 
 
 class DatasetSource:
@@ -104,7 +82,19 @@ class DatasetSource:
         }
 
     def scored(self, scorer: Scorer, report: Report = lambda *_: None) -> pl.DataFrame:
-        """See `Source`."""
+        """Reads and scores every labelled alert; `facts` then counts them.
+
+        Args:
+            scorer: of the heads.
+            report: told how much is done, and how much there is.
+
+        Returns:
+            One row per alert: candid, objectId, label, jd [day], ra, dec [deg], fid, the key
+            features, the scores acai_*, and the reason where there are none.
+
+        Raises:
+            EvaluationError: there is no labelled alert.
+        """
         total = len(self._records)
         tables = []
         for start in range(0, total, _CHUNK_RECORDS):
@@ -117,7 +107,7 @@ class DatasetSource:
         return self._labels.complete(tables, self.facts)
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
-        """See `Source`."""
+        """The stamps of some rows, by candid."""
         places = rows.select("candid", "origin").iter_rows()
         return {candid: images_of(self._records[int(row)]) for candid, row in places}
 
@@ -140,16 +130,16 @@ class AlertsSource:
     """
 
     def __init__(self, paths: Paths, labels: str | os.PathLike[str]) -> None:
-        self._files = source_files(paths)
-        self._labels = _Labelling(labels)
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        self._files = source_files(given)
+        self._labels = _Labelling(labels)
         self.facts: dict[str, Any] = {
             "alerts": [os.fspath(path) for path in given],
             **self._labels.facts,
         }
 
     def scored(self, scorer: Scorer, report: Report = lambda *_: None) -> pl.DataFrame:
-        """See `Source`."""
+        """As `DatasetSource.scored`."""
         total = sum(file.stat().st_size for file in self._files)
         done, tables = 0, []
         for table, source_bytes in scorer.score_tables(self._files):
@@ -159,7 +149,7 @@ class AlertsSource:
         return self._labels.complete(tables, self.facts)
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
-        """See `Source`."""
+        """The stamps of some rows, by candid; those files are read once more."""
         wanted, origins = set(rows["candid"]), set(rows["origin"])
         found: dict[int, Images] = {}
         for encoded in encoded_alerts(self._files):
@@ -171,6 +161,9 @@ class AlertsSource:
             if len(found) == len(wanted):
                 break
         return found
+
+
+Source = DatasetSource | AlertsSource
 
 
 def open_source(
@@ -218,7 +211,7 @@ def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataF
             columns[name] = pl.Series([record[name] for record in records], dtype=kind)
         elif name in fields:
             columns[name] = pl.Series(fields[name]).cast(kind, strict=False)
-    unscored: np.ndarray = ~np.isfinite(scores).all(axis=1)
+    unscored = np.logical_or.reduce(~np.isfinite(scores), axis=1)
     reasons = ["score is not a number" if none else None for none in unscored]
     columns["reason"] = pl.Series(reasons, dtype=pl.String())
     scores = np.where(unscored[:, None], np.float32(np.nan), scores)
@@ -283,9 +276,9 @@ class _Labelling:
             raise EvaluationError("no alerts to evaluate: the source is empty")
         table = pl.concat(tables)
         # of two copies, one that has scores
-        unique = table.sort(pl.col("reason").is_not_null(), maintain_order=True).unique(
-            "candid", keep="first", maintain_order=True
-        )
+        scored_first = table.with_row_index("row").sort(pl.col("reason").is_not_null(), "row")
+        unique = scored_first.unique("candid", keep="first", maintain_order=True)
+        unique = unique.sort("row").drop("row")
         if not len(unique):
             assert self._labels is not None
             first = self._labels.table["candid"][0]

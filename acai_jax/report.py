@@ -235,7 +235,7 @@ def _exhibit(found: Evaluation, place: int, example: Example) -> html.Exhibit:
         facts=facts,
         groups={"head": example.head, "kind": example.kind, "label": row["label"]},
         numbers={
-            "place": place,
+            "place": float(place),
             "error": abs(score - target),
             "score": score,
             "magpsf": row["magpsf"] if row["magpsf"] is not None else 99.0,

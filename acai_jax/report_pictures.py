@@ -223,7 +223,10 @@ def draw_groups(found: Evaluation, breakdown: str) -> Picture:
         )
         for name, head in found.heads.items()
     )
-    return draw_picture(draw, alt, f"By {title}, at each head's balanced threshold.")
+    caption = (
+        f"By {title}, at each head's balanced threshold; few alerts make intervals too narrow."
+    )
+    return draw_picture(draw, alt, caption)
 
 
 def draw_correlation(found: Evaluation) -> Picture:

@@ -14,7 +14,8 @@ from acai_jax.errors import StampError
 from acai_jax.schema import STAMP_SIZE
 
 Image = Float32[np.ndarray, "h w"]
-Images = tuple[Image | None, Image | None, Image | None]
+_OfAnySize = Float32[np.ndarray, "_ _"]  # an alert's stamps may differ in size
+Images = tuple[_OfAnySize | None, _OfAnySize | None, _OfAnySize | None]
 """Science, template and difference stamp; None where one cannot be read."""
 
 _BLOCK = 2880  # FITS files are made of blocks of this many bytes

@@ -1,13 +1,15 @@
 """Pages that stand alone: sound HTML, no outside request, usable by keyboard and screen reader."""
 
 import base64
+import hashlib
 import html.parser
 
 import pytest
+from chromium import CHROMIUM, open_in_chromium
 
 from acai_jax import html as acai_html
 
-VOID = {"meta", "img", "source"}
+VOID = {"meta", "img", "source", "input"}
 PICTURE = acai_html.Picture(b"light", b"dark", 'a "map" of <stars>', "The sky & more.")
 NASTY = "<script>alert('1 & 2')</script>"
 
@@ -97,3 +99,87 @@ def test_tables_name_rows_and_columns_and_scroll_by_keyboard(page):
         ("0", NASTY),
         ("0", "Facts"),
     ]
+
+
+def test_a_text_of_several_lines_is_not_broken():
+    found = Reader(acai_html.table("Figures", ["head", "AUC"], [["h", "0.99\n0.98-1.00"]]))
+    assert found.all("td") == [{"class": "lines"}]
+
+
+# --- galleries -------------------------------------------------------------------------------
+
+
+EXHIBITS = [
+    acai_html.Exhibit(
+        png=b"stamp",
+        alt=f"stamp of {name}",
+        title=name,
+        text=NASTY,
+        facts=[("magpsf", f"{magnitude}")],
+        groups={"head": head},
+        numbers={"magpsf": magnitude},
+    )
+    for name, head, magnitude in (("ZTF1", "h", 19.0), ("ZTF2", "v", 9.5), ("ZTF3", "h", 17.0))
+]
+FILTERS = {"head": ("head", {"h": "hosted", NASTY: NASTY})}
+ORDERS = [("magpsf", "brightest first", False), ("magpsf", "faintest first", True)]
+
+
+@pytest.fixture(scope="module")
+def gallery() -> str:
+    shown = acai_html.gallery("Misses", EXHIBITS, FILTERS, ORDERS)
+    return acai_html.page("Report", "Two.", [("Misses", shown)])
+
+
+def test_a_gallery_needs_no_script(gallery):
+    found = Reader(gallery)
+    cards = found.all("li")[1:]  # the first is a link to the section
+    assert [card["data-head"] for card in cards] == ["h", "v", "h"]
+    assert not any("hidden" in card for card in cards)
+    assert [image["alt"] for image in found.all("img")] == [each.alt for each in EXHIBITS]
+    (controls,) = (each for each in found.all("div") if each.get("class") == "controls")
+    assert "hidden" in controls  # they would do nothing
+    assert controls["aria-label"] == "Misses"
+    # every control stands in its label
+    assert gallery.count("<label>") == len(found.all("select")) + len(found.all("input")) == 3
+
+
+def test_only_the_script_of_the_page_may_run(gallery):
+    policy = Reader(gallery).all("meta")[1]["content"] or ""
+    script = gallery.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert script.strip().startswith("for (const gallery")
+    assert NASTY not in gallery
+
+
+def test_a_page_without_a_gallery_has_no_script(page):
+    assert "script-src 'none'" in (page.all("meta")[1]["content"] or "")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
+def test_the_gallery_filters_and_sorts(gallery, tmp_path):
+    """Played by a script of the test, which the page's policy is told of."""
+    play = """
+      const shown = () => [...document.querySelectorAll(".cards li")]
+        .filter((card) => !card.hidden).map((card) => card.querySelector("h3").textContent).join();
+      const use = (query, value) => {
+        const control = document.querySelector(query);
+        control.value = value;
+        control.dispatchEvent(new Event("input", { bubbles: true }));
+        return shown();
+      };
+      document.title = [
+        shown(), use("[data-order]", "magpsf -1"), use("[data-filter]", "h"),
+        use("input", "ztf3"), document.querySelector("output").textContent,
+        document.querySelector(".controls").hidden,
+      ].join(" ");
+    """
+    digest = base64.b64encode(hashlib.sha256(play.encode()).digest()).decode()
+    played = gallery.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
+    path = tmp_path / "page.html"
+    path.write_text(played.replace("</body>", f"<script>{play}</script></body>"))
+    dom, errors = open_in_chromium(path, 800)
+    title = dom.partition("<title>")[2].partition("</title>")[0]
+    assert title == "ZTF2,ZTF3,ZTF1 ZTF1,ZTF3,ZTF2 ZTF1,ZTF3 ZTF3 1 of 3 shown false"
+    assert errors == []
