@@ -4,16 +4,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-# Where real alerts and published weights lie. Without weights, they are downloaded once.
-DATA ?= ../shared/data
-ALERTS ?= $(wildcard $(DATA)/alerts)
-WEIGHTS ?= $(wildcard $(DATA)/acai_h5)
-
 .PHONY: help test lint demo bench clean
 
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
-	@echo "make demo ALERTS=FOLDER   set up .venv, score the alerts in FOLDER, draw one of them"
+	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
 	@echo "make clean                remove .venv, caches and the demo's output"
 
@@ -34,18 +29,31 @@ lint: $(INSTALLED)
 test: lint
 	$(BIN)/pytest
 
+# simulate and package labelled alerts, train on them, evaluate; then score and filter a night
 demo: $(INSTALLED)
-	@test -n "$(ALERTS)" || { echo "no alerts to score: make demo ALERTS=FOLDER"; exit 1; }
-	@mkdir -p demo
-	$(BIN)/acai-jax score $(ALERTS) $(WEIGHTS:%=--weights %) --out demo/scores.parquet --overwrite
-	$(BIN)/acai-jax show $(ALERTS) $(WEIGHTS:%=--weights %) --out demo/alert.png
-	@echo "score table: demo/scores.parquet   picture of the first alert: demo/alert.png"
+	@rm -rf demo && mkdir demo
+	$(BIN)/acai-jax simulate --count 3000 --seed 0 --out demo/labelled
+	$(BIN)/python -m tfds_builders.ztf_acai demo/labelled/alerts --labels demo/labelled/labels.csv \
+		--data-dir demo/datasets
+	$(BIN)/acai-jax dataset demo/datasets --out demo/card
+	$(BIN)/python -m train.main --config.dataset demo/datasets --workdir demo/training \
+		--config.max-epochs 15 --config.patience 5
+	$(BIN)/acai-jax evaluate --model demo/training --dataset demo/datasets --split test \
+		--out demo/evaluation
+	$(BIN)/acai-jax simulate --count 1000 --seed 1 --out demo/night
+	$(BIN)/acai-jax score demo/night/alerts --model demo/training --out demo/scores.parquet
+	$(BIN)/acai-jax filter demo/scores.parquet --name early_hosted --out demo/candidates.csv
+	@echo "pictures: demo/card/index.html demo/evaluation/report.html"
+	@echo "tables: demo/scores.parquet demo/candidates.csv"
 
 bench: $(INSTALLED)
 	@$(PIP) --editable ".[bench]" --constraint requirements.lock
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.simulation
+	$(BIN)/python -m benchmarks.dataset
+	$(BIN)/python -m benchmarks.training_step
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info

@@ -68,12 +68,6 @@ def score(
     sizes = [file.stat().st_size for file in files]
     scorer = _load_scorer(model, weights)
     preset = preset or scorer.bank.preset
-    if preset == "acai" and (problem := scorer.braai_problem()):
-        console.print(
-            f"warning: {problem}. Alerts without drb (schema 3.2 and earlier) will get no score",
-            style="yellow",
-            soft_wrap=True,
-        )
     run = {
         "inputs": [str(path) for path in paths],
         "files": len(files),
@@ -88,7 +82,7 @@ def score(
             return
         if writer.chunks_done:
             console.print(f"going on after {writer.rows_done():,} alerts")
-        started, rows = time.monotonic(), 0
+        started, rows, warned = time.monotonic(), 0, False
         tables = scorer.score_tables(
             files, preset, num_workers=workers, skip_chunks=writer.chunks_done
         )
@@ -97,6 +91,9 @@ def score(
                 for table, source_bytes in tables:
                     writer.add(table)
                     rows += len(table)
+                    if not warned and (problem := _missing_drb(table)):
+                        console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
+                        warned = True
                     progress(source_bytes, rows, rows / (time.monotonic() - started))
         except KeyboardInterrupt:
             console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
@@ -369,6 +366,12 @@ def _load_scorer(model: str, weights: Path | None) -> "Scorer":
     enable_compilation_cache()
     with console.status("loading the model"):
         return Scorer.load(model, weights_dir=weights)
+
+
+def _missing_drb(table: pl.DataFrame) -> str | None:
+    """Why old alerts got no score, where braai could not stand in: said once, not at the end."""
+    reasons = table["reason"].drop_nulls()
+    return next((r for r in reasons if r.startswith("null feature: drb, and braai")), None)
 
 
 def _without_output(files: list[Path], out: Path) -> list[Path]:

@@ -26,19 +26,15 @@ class BraaiStandIn:
         weights_dir: folder with `braai_d6_m9.h5`; by default the cache.
 
     Example:
-        >>> BraaiStandIn("/no/such/folder").problem()
-        'no braai_d6_m9.h5 in /no/such/folder'
+        >>> _, reason = BraaiStandIn("/no/such/folder").drb(np.zeros((1, 63, 63, 3), np.float32))
+        >>> reason
+        'null feature: drb, and braai cannot stand in: no braai_d6_m9.h5 in /no/such/folder'
     """
 
     def __init__(self, weights_dir: str | os.PathLike[str] | None = None) -> None:
         self._weights_dir = weights_dir
         self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
         self._lock = threading.Lock()
-
-    def problem(self) -> str | None:
-        """Why braai cannot stand in; None if it can."""
-        braai = self._load()
-        return str(braai) if isinstance(braai, WeightsError) else None
 
     def drb(
         self, triplets: Float32[np.ndarray, "m 63 63 3"]

@@ -217,10 +217,6 @@ class Scorer:
         for size in self._batches:
             self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
 
-    def braai_problem(self) -> str | None:
-        """Why braai cannot stand in for a missing `drb` under the preset "acai"; None if it can."""
-        return self._braai.problem()
-
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(features, np.float32)
         triplets = np.asarray(triplets, np.float32)

@@ -56,6 +56,19 @@ def test_help_is_there(command):
     assert "acai-jax" in result.stdout
 
 
+def test_a_missing_braai_is_said_once_and_only_when_it_is_missed(checkpoint, night, tmp_path):
+    arguments = ("--model", checkpoint, "--weights", tmp_path, "--workers", 0)
+    result = run("score", night, *arguments, "--out", tmp_path / "with.parquet")
+    assert "braai" not in result.stderr
+    for number in range(2):
+        raw = avro_bytes(packet_record(number, drb=None))
+        (night / f"old{number}.avro").write_bytes(raw)
+    result = run("score", night, *arguments, "--out", tmp_path / "without.parquet")
+    assert result.stderr.count("warning: null feature: drb, and braai cannot stand in") == 1
+    table = pl.read_parquet(tmp_path / "without.parquet")
+    assert table["reason"].str.contains("braai").sum() == 2
+
+
 def test_score_writes_a_table_and_a_summary(checkpoint, night, tmp_path):
     out = tmp_path / "scores.parquet"
     result = run("score", night, "--model", checkpoint, "--out", out)

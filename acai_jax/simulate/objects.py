@@ -77,7 +77,8 @@ def hosted(rng: np.random.Generator) -> SkyObject:
         pointing,
         (host, *sources),
         *_supernova(rng, peak),
-        detected=float(rng.beta(1, 25)),
+        # few hosts were ever detected to vary before
+        detected=float(rng.beta(1, 25)) if rng.uniform() < 0.3 else 0.0,
         seen=0.35,
     )
 
@@ -99,7 +100,7 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
         light, start, duration = _tidal_disruption(rng, float(rng.normal(19.2, 0.5)))
-        detected = float(rng.beta(1, 12))
+        detected = float(rng.beta(1, 12)) if rng.uniform() < 0.5 else 0.0
     else:
         share = centre.nucleus or 1.0
         light, start, duration = _random_walk(rng, centre, share)
