@@ -38,7 +38,7 @@ class Judged:
         scored: whether there is one.
         targets: True for positives.
         called: whether the score is at or above the threshold.
-        objects: numbers of the scored alerts' objects.
+        objects: numbers of the scored alerts' objects, in the order of `ranking`'s.
 
     Example:
         >>> scores = pl.Series([0.1, 0.9, None])
@@ -74,13 +74,23 @@ class Judged:
         values = scores.cast(pl.Float64).to_numpy()  # null becomes NaN
         scored = ~np.isnan(values)
         state = ScoreState.from_values(values, targets)
-        ranking = state.ranking()
+        # neighbours in memory, as the ranking goes through them
+        order = np.lexsort((state.scores, state.targets))
+        ranking = Ranking(state.scores[order], state.targets[order])
         figures = ranking.figures()
         balanced = figures.balanced_threshold
         threshold = THRESHOLD if np.isnan(balanced) else balanced
         called = values >= threshold
         return cls(
-            state, ranking, figures, threshold, values, scored, targets, called, objects[scored]
+            state,
+            ranking,
+            figures,
+            threshold,
+            values,
+            scored,
+            targets,
+            called,
+            objects[scored][order],
         )
 
     def drawn(self, counts: Float64[np.ndarray, " objects"]) -> Float64[np.ndarray, " f"]:
