@@ -121,7 +121,7 @@ def expose(
         change: (63, 63) what is new in the science image [DN].
         subtraction: errors of the matching.
     """
-    level = 0.05 * exposure.noise
+    level = 0.1 * exposure.noise
     fixed = field.through(exposure, exposure.seeing, *position, level)
     # the template is scaled to the science image's zero point
     template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)

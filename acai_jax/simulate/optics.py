@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex128, Float64
+from jaxtyping import Complex64, Float64
 
 from acai_jax.schema import STAMP_SIZE
 
@@ -17,7 +17,7 @@ _SMEARING: Final = 0.11  # of resampled noise into a neighbour: a correlation of
 _PADDED: Final = 144  # 2 * 63 pixels and a margin against wrapping round, a fast FFT length
 
 Stamp = Float64[np.ndarray, "63 63"]
-Transform = Complex128[np.ndarray, "rows columns"]
+Transform = Complex64[np.ndarray, "rows columns"]
 
 
 def moffat(
@@ -75,10 +75,12 @@ def points(
         chosen = near & (radius > smaller) & ((radius <= reach) | (reach == margin))
         smaller = reach
         offsets = np.arange(-reach, reach + 1)
-        dx2 = (offsets - (x - column)[chosen, None]) ** 2
-        dy2 = (offsets - (y - row)[chosen, None]) ** 2
-        profile = 1 + (dy2[:, :, None] + dx2[:, None, :]) / core[chosen, None, None]
-        blocks = peak[chosen, None, None] / (profile * profile * profile)
+        width = core[chosen, None]
+        # float32 is finer than the noise by far, and twice as fast
+        dx2 = ((offsets - (x - column)[chosen, None]) ** 2 / width).astype(np.float32)
+        dy2 = (1 + (offsets - (y - row)[chosen, None]) ** 2 / width).astype(np.float32)
+        profile = dy2[:, :, None] + dx2[:, None, :]
+        blocks = peak[chosen, None, None].astype(np.float32) / (profile * profile * profile)
         first = margin + CENTRE - reach
         tops, lefts = (row[chosen].astype(int) + first, column[chosen].astype(int) + first)
         for block, top, left in zip(blocks, tops.tolist(), lefts.tolist(), strict=True):
@@ -122,7 +124,7 @@ def sersic(
     major = columns * math.cos(angle) + rows * math.sin(angle)
     minor = (rows * math.cos(angle) - columns * math.sin(angle)) / axis_ratio
     # the steep centre is averaged over its pixel
-    r = np.sqrt(major**2 + minor**2 + (0.3 / scale) ** 2)
+    r = np.sqrt(major**2 + minor**2 + (0.3 / scale) ** 2).astype(np.float32)
     b = 2 * index - 1 / 3 + 0.009876 / index
     profile = np.exp(-b * (r / radius) ** (1 / index))
     return np.asarray(scipy.fft.rfft2(profile / profile.sum()))
@@ -133,11 +135,12 @@ def with_psf(galaxy: Transform, fwhm: float, x: float = 0.0, y: float = 0.0) -> 
     scale = _OVERSAMPLING
     offsets = scipy.fft.fftfreq(_PADDED, 1 / _PADDED) / scale
     psf = _moffat(offsets[:, None] - y, offsets[None, :] - x, fwhm) / scale**2
+    psf = psf.astype(np.float32)
     image = np.asarray(scipy.fft.irfft2(galaxy * scipy.fft.rfft2(psf), (_PADDED, _PADDED)))
     start = _PADDED // 2 - scale * CENTRE
     pixels = slice(start, start + scale * STAMP_SIZE, scale)
     # the value at a pixel's centre, as for point sources
-    return image[pixels, pixels] * scale**2
+    return image[pixels, pixels].astype(np.float64) * scale**2
 
 
 def smooth_noise(rng: np.random.Generator) -> Stamp:
