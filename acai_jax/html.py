@@ -40,7 +40,8 @@ th, td { padding: 0.3rem 0.75rem; text-align: left; vertical-align: top;
 thead th { border-top: 0; color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 600; }
 @media (min-width: 40rem) { tbody th { white-space: nowrap; } }
-td { overflow-wrap: anywhere; min-width: 4rem; }
+td { min-width: 4rem; }
+.facts td { overflow-wrap: anywhere; }
 .lines { white-space: pre; }
 .number { text-align: right; white-space: nowrap; }
 .pictures { display: grid; gap: 1rem; align-items: start;
@@ -212,7 +213,8 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int
     name = html.escape(caption)
     return (
         # focusable, so that the keyboard can scroll it
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{name}">'
+        f"<table{'' if header else ' class=facts'}>\n"
         f"<caption>{name}</caption>\n{f'<thead><tr>{head}</tr></thead>' if header else ''}\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
     )

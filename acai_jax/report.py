@@ -153,15 +153,15 @@ def _with_interval(head: HeadEvaluation, key: str, *, percent: bool) -> str:
 
 
 def _comparison(found: Evaluation, drawn: Sequence[html.Picture]) -> str:
-    header = ["head", "figure", found.model, str(found.against), "difference", "95 % interval"]
+    header = ["head", "figure", found.model, str(found.against), "difference, 95 % interval"]
     rows: list[list[str | int]] = []
     tests: list[list[str | int]] = []
     for name, each in found.comparisons.items():
         for key, figure in COMPARED.items():
             first, second = each.first[key], each.second[key]
             low, high = each.low[key], each.high[key]
-            interval = f"{low:+.4f} to {high:+.4f}"
-            numbers = (f"{first:.4f}", f"{second:.4f}", f"{first - second:+.4f}", interval)
+            difference = f"{first - second:+.4f}\n{low:+.4f} to {high:+.4f}"
+            numbers = (f"{first:.4f}", f"{second:.4f}", difference)
             rows.append([class_name(name), figure, *numbers])
         numbers = (each.alerts, each.only_first_right, each.only_second_right)
         tests.append([class_name(name), *numbers, f"{each.p_value:.2g}"])
