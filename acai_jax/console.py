@@ -25,6 +25,7 @@ from rich.text import Text
 
 from acai_jax import download
 from acai_jax.errors import AcaiError, NoAlertsError
+from acai_jax.schema import score_columns
 
 if TYPE_CHECKING:
     from acai_jax.card import Card
@@ -199,7 +200,7 @@ def print_pass_rates(rates: pl.DataFrame) -> None:
 
 def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
     """Prints the first alerts of a score table to standard output: names, fields, scores."""
-    scores = [n for n in table.columns if n.startswith("acai_") and not n.endswith("_version")]
+    scores = score_columns(table.columns)
     wanted = ["candid", "objectId", "magpsf", *scores]
     columns = [name for name in wanted if name in table.columns]
     printed = Table()

@@ -27,6 +27,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 
 from acai_jax.errors import FilterError
+from acai_jax.schema import score_columns
 
 CONFIDENT: Final = 0.8
 """A score above this is a confident one, as in the paper's filter."""
@@ -110,7 +111,7 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
         [False, True, False]
     """
     names = table.collect_schema().names()
-    scores = [n for n in names if n.startswith("acai_") and not n.endswith("_version")]
+    scores = score_columns(names)
     derived: list[pl.Expr] = []
     if "ndethist" in names:
         derived.append(pl.col("ndethist").alias("n_detections"))
@@ -280,7 +281,7 @@ def read_filters(path: str | os.PathLike[str]) -> dict[str, NamedFilter]:
 
 def _passes(frame: pl.LazyFrame, expression: pl.Expr, include_unscored: bool) -> pl.Expr:
     names = frame.collect_schema().names()
-    scores = [n for n in names if n.startswith("acai_") and not n.endswith("_version")]
+    scores = score_columns(names)
     if include_unscored or not scores:
         return expression
     return pl.all_horizontal(pl.col(n).is_not_null() for n in scores) & expression

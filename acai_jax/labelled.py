@@ -17,8 +17,8 @@ from acai_jax.datasets import Records, images_of, packet_of
 from acai_jax.errors import EvaluationError, Reject
 from acai_jax.labels import Labels, read_labels
 from acai_jax.pictures import KEY_FEATURES
-from acai_jax.schema import DOUBLE_FIELDS, FEATURE_NAMES, INTEGER_FIELDS
-from acai_jax.score import Scorer
+from acai_jax.schema import FEATURE_NAMES, score_columns
+from acai_jax.score import Scorer, column_type
 from acai_jax.sources import Paths, decode, encoded_alerts, source_files
 from acai_jax.stamps import Images, readable_stamps
 
@@ -32,14 +32,7 @@ _COLUMNS: Final = {
     "label": pl.String(),
     **{name: pl.Float64() for name in ("jd", "ra", "dec")},
     "fid": pl.Int64(),
-    **{
-        name: pl.Int64()
-        if name in INTEGER_FIELDS
-        else pl.Float64()
-        if name in DOUBLE_FIELDS
-        else pl.Float32()
-        for name in _FIELDS
-    },
+    **{name: column_type(name) for name in _FIELDS},
     "reason": pl.String(),
     "origin": pl.String(),
 }
@@ -244,7 +237,7 @@ class _Labelling:
         if self._labels is not None:
             table = self._relabel(table)
         kept = [name for name in _COLUMNS if name in table.columns]
-        scores = [name for name in table.columns if _is_score(name)]
+        scores = score_columns(table.columns)
         return table.select(*(pl.col(name).cast(_COLUMNS[name]) for name in kept), *scores)
 
     def _relabel(self, table: pl.DataFrame) -> pl.DataFrame:
@@ -256,7 +249,7 @@ class _Labelling:
         self._counts["unlabelled"] += len(table) - len(joined) - table["candid"].null_count()
         # the label may be meant for another alert: it is not evaluated
         other = pl.col("objectId") != pl.col("named")
-        scores = [name for name in table.columns if _is_score(name)]
+        scores = score_columns(table.columns)
         return joined.with_columns(
             *(pl.when(other).then(None).otherwise(pl.col(name)).alias(name) for name in scores),
             objectId=pl.coalesce("objectId", "named"),
@@ -291,7 +284,3 @@ class _Labelling:
             counts["labels_without_alert"] = len(self._labels.table) - len(unique)
         facts["counts"] = dict(counts)
         return unique
-
-
-def _is_score(column: str) -> bool:
-    return column.startswith("acai_") and not column.endswith("_version")

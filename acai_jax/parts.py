@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -83,7 +84,7 @@ class PartWriter:
         if overwrite or not run_file.exists():
             for path in self.folder.iterdir():
                 path.unlink()
-            _write_atomically(run_file, lambda path: path.write_text(self._run))
+            write_atomically(run_file, lambda path: path.write_text(self._run))
         self._check_same_run(self.folder, run_file.read_text())
         for first, last, path in self._parts():
             if first == self.chunks_done:
@@ -128,7 +129,7 @@ class PartWriter:
         if self._tables:
             table = pl.concat(self._tables)
             name = f"part-{self._first_chunk:09d}-{self.chunks_done:09d}.parquet"
-            _write_atomically(self.folder / name, lambda path: table.write_parquet(path))
+            write_atomically(self.folder / name, lambda path: table.write_parquet(path))
         self._tables, self._rows, self._first_chunk = [], 0, self.chunks_done
         self._last_write = time.monotonic()
 
@@ -196,7 +197,8 @@ def lock_folder(folder: Path) -> int:
     return descriptor
 
 
-def _write_atomically(path: Path, write: Any) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a file that is whole, or not there: beside `path` first, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

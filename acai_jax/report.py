@@ -14,6 +14,7 @@ from acai_jax.card import class_name, utc
 from acai_jax.evaluate import Evaluation, Example, HeadEvaluation
 from acai_jax.judged import COMPARED
 from acai_jax.metrics_json import SCALARS, metrics_of, unscored
+from acai_jax.parts import write_atomically
 from acai_jax.pictures import FILTERS, KEY_FEATURES
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
@@ -91,13 +92,7 @@ def write_report(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that is whole, or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _introduction(found: Evaluation) -> str:

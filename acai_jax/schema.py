@@ -1,5 +1,6 @@
 """The names and shapes that the whole package shares: each fact is declared here, once."""
 
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 CLASSES: Final = ("h", "o", "n", "v", "b")
@@ -95,3 +96,13 @@ REQUIRED_FIELDS: Final = ("jd", "ra", "dec", "fid", "programid")
 
 TABLE_FIELDS: Final = tuple(dict.fromkeys((*REQUIRED_FIELDS, *FEATURE_NAMES, *CONTEXT_FIELDS)))
 """Fields of `candidate` that a score table carries, in its order."""
+
+
+def score_columns(columns: Iterable[str]) -> list[str]:
+    """Those of a table's columns that hold scores, whatever heads the table is of.
+
+    Example:
+        >>> score_columns(["candid", "acai_h", "acai_h_version", "acai_tde"])
+        ['acai_h', 'acai_tde']
+    """
+    return [name for name in columns if name.startswith("acai_") and not name.endswith("_version")]

@@ -46,7 +46,7 @@ def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
     """
     schema = pl.Schema({"candid": pl.Int64, "objectId": pl.String})
     for name in TABLE_FIELDS:
-        schema[name] = _column_type(name)
+        schema[name] = column_type(name)
     for name in classes:
         schema[f"acai_{name}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
@@ -55,7 +55,8 @@ def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
     return schema
 
 
-def _column_type(field: str) -> Any:
+def column_type(field: str) -> Any:
+    """Polars type of a field of `candidate`, in every table."""
     if field in TEXT_FIELDS:
         return pl.String()
     if field in INTEGER_FIELDS:

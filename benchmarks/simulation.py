@@ -26,7 +26,7 @@ from rich.table import Table
 
 import acai_jax
 from acai_jax.packet import AlertPacket, packet_from_record
-from acai_jax.schema import CLASSES, FEATURE_NAMES
+from acai_jax.schema import CLASSES, FEATURE_NAMES, SENTINEL
 from acai_jax.simulate import simulate_packets, write_alerts
 from acai_jax.stamps import decode_stamp
 from acai_jax.workers import prepare_alerts
@@ -123,7 +123,7 @@ def within_real_range(
         for c in CLASSES:
             low, high = real.filter(field=name, cls=c).select("p05", "p95").row(0)
             values = simulated[name].to_numpy()[truth == c]
-            values = values[values != -999]  # the ranges leave the sentinel out too
+            values = values[values != SENTINEL]  # the ranges leave the sentinel out too
             row[c] = float(((values >= low) & (values <= high)).mean())
         results.append(row)
     return results

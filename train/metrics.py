@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from acai_jax.errors import TrainingError
+from acai_jax.parts import write_atomically
 
 from .config import Config
 
@@ -94,9 +94,7 @@ def _keep_records_before(path: Path, position: tuple[int, int]) -> None:
             record = json.loads(line)
             if (record["epoch"], record["round"]) < position:
                 kept.append(line)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    write_atomically(path, lambda temporary: temporary.write_text("".join(kept)))
 
 
 def _start_wandb(workdir: Path, config: Config) -> Any:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from acai_jax.schema import STAMP_SIZE
-from acai_jax.simulate.images import Stamps, Subtraction, draw_subtraction
+from acai_jax.simulate.images import Subtraction, draw_subtraction
 from acai_jax.simulate.observing import Exposure, Pointing, draw_pointing
 from acai_jax.simulate.optics import CENTRE, points
 from acai_jax.simulate.sky import Source, background, star
@@ -132,18 +132,17 @@ _DEFECTS: Final[dict[str, Defect]] = {
 }
 
 
-def draw_missing(rng: np.random.Generator, stamps: Stamps, share: float) -> np.ndarray:
+def draw_missing(rng: np.random.Generator, share: float) -> np.ndarray:
     """Pixels without data: beyond the chip's edge, or masked round a bright star nearby.
 
     Args:
         rng: source of chance.
-        stamps: the images, whose centre keeps its data.
         share: of stamps that lack any.
 
     Returns:
         (63, 63) bool.
     """
-    bad = np.zeros(stamps.science.shape, bool)
+    bad = np.zeros((STAMP_SIZE, STAMP_SIZE), bool)
     if rng.uniform() >= share:
         return bad
     if rng.uniform() < 0.6:

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from acai_jax.schema import SENTINEL
 from acai_jax.simulate.observing import PIXEL_SCALE, Exposure, Reference
 from acai_jax.simulate.sky import Source
 
-_NOTHING: Final = -999.0
 _PS1_RADIUS: Final = 30.0  # [arcsec]
 _PS1_LIMIT: Final = 22.6  # [mag] in r
 _GAIA_LIMIT: Final = 20.6
@@ -30,14 +30,14 @@ def pan_starrs(rng: np.random.Generator, sources: Sequence[Source]) -> dict[str,
         for band, fid in (("g", 1), ("r", 2), ("i", 3), ("z", 3)):
             seen = source is not None and rng.uniform() > (0.35 if faint else 0.03)
             found[f"s{band}mag{rank}"] = (
-                source.in_filter(fid) + rng.normal(0, 0.03) if source and seen else _NOTHING
+                source.in_filter(fid) + rng.normal(0, 0.03) if source and seen else SENTINEL
             )
-        found[f"sgscore{rank}"] = _star_score(rng, source) if source else _NOTHING
+        found[f"sgscore{rank}"] = _star_score(rng, source) if source else SENTINEL
         error = rng.normal(0, 0.05, 2)
         found[f"distpsnr{rank}"] = (
             math.hypot(PIXEL_SCALE * source.x + error[0], PIXEL_SCALE * source.y + error[1])
             if source
-            else _NOTHING
+            else SENTINEL
         )
         found[f"objectidps{rank}"] = int(rng.integers(10**17, 2 * 10**17)) if source else None
     return found
@@ -62,7 +62,7 @@ def gaia(sources: Sequence[Source]) -> dict[str, float]:
     found: dict[str, float] = {}
     measured = sorted((s.distance, m) for s in sources if (m := _gaia_magnitude(s)) < _GAIA_LIMIT)
     for suffix, limit in (("", _GAIA_LIMIT), ("bright", _GAIA_BRIGHT)):
-        distance, magnitude = next(((d, m) for d, m in measured if m < limit), (_NOTHING, _NOTHING))
+        distance, magnitude = next(((d, m) for d, m in measured if m < limit), (SENTINEL, SENTINEL))
         found[f"neargaia{suffix}"], found[f"maggaia{suffix}"] = distance, magnitude
     return found
 
@@ -105,7 +105,7 @@ def reference_source(
         size = source.radius * (1 - source.nucleus) / (PIXEL_SCALE * reference.seeing)
         sharp = 0.28 * size * rng.lognormal(0, 0.3) + rng.normal(0, 0.04)
         brightness = 10 ** (0.2 * (19.5 - magnitude))
-        chi = 0.7 + min(8.0, 1.0 * brightness * min(1.0, size) * rng.lognormal(0, 0.4))
+        chi = 0.7 + min(8.0, brightness * min(1.0, size) * rng.lognormal(0, 0.4))
     else:
         sharp, chi = rng.normal(-0.008, 0.035), rng.lognormal(math.log(0.62), 0.42)
     error = 0.013 + 0.2 * 10 ** (0.4 * (magnitude - 22.5))

@@ -162,13 +162,11 @@ def point_change(
     return flux * trail(length, angle, x, y, exposure.seeing)
 
 
-def mask_pixels(
-    rng: np.random.Generator, stamps: Stamps, bad: np.ndarray, *, overflow: bool = False
-) -> None:
+def mask_pixels(rng: np.random.Generator, stamps: Stamps, bad: np.ndarray) -> None:
     """Takes the data out of pixels: NaN, and in the template sometimes 3.4e38."""
     stamps.bad |= bad
     for image in (stamps.science, stamps.template, stamps.difference):
         image[bad] = np.nan
-    if overflow:
+    if rng.uniform() < 0.2:
         extreme = float(np.finfo(np.float32).max)
         stamps.template[bad] = extreme if rng.uniform() < 0.5 else -extreme

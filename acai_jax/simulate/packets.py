@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from isal import igzip
 
-from acai_jax.schema import CUTOUTS, STAMP_SIZE
+from acai_jax.schema import CUTOUTS, SENTINEL, STAMP_SIZE
 from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
 from acai_jax.simulate.catalogues import faint_sources, gaia, pan_starrs, reference_source
 from acai_jax.simulate.images import (
@@ -148,9 +148,9 @@ class _Scene:
             change = point_change(x, y, flux, exposure, length=length, angle=angle)
         reference = self.pointing.references[exposure.fid]
         stamps = expose(rng, self.field, exposure, reference, (x, y), change, subtraction)
-        bad = draw_missing(rng, stamps, self.missing_share)
+        bad = draw_missing(rng, self.missing_share)
         if bad.any():
-            mask_pixels(rng, stamps, bad, overflow=rng.uniform() < 0.2)
+            mask_pixels(rng, stamps, bad)
         return stamps
 
     def _record(
@@ -280,7 +280,7 @@ def _solar_system(
             "ssmagnr": magnitude + rng.normal(0, 0.25),
             "ssnamenr": thing.orbit.name,
         }
-    return {"ssdistnr": -999.0, "ssmagnr": -999.0, "ssnamenr": "null"}
+    return {"ssdistnr": SENTINEL, "ssmagnr": SENTINEL, "ssnamenr": "null"}
 
 
 def _reliability(
