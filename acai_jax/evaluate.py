@@ -16,7 +16,7 @@ from acai_jax.examples import AGAINST, Example, choose_examples
 from acai_jax.judged import Agreement, Comparison, Judged, agreement, compare, figures_of, flat
 from acai_jax.labelled import Report, Source
 from acai_jax.metrics import Confusion, Figures, Ranking, ScoreState
-from acai_jax.model import HeadBank, stack_heads, take_head
+from acai_jax.model import HeadBank, Provenance, stack_heads, take_head
 from acai_jax.score import Scorer
 from acai_jax.strata import Breakdown, ErrorCounts, break_down
 
@@ -211,7 +211,7 @@ def evaluate(
     )
 
 
-def _provenance(model: Model) -> dict[str, Mapping[str, str]]:
+def _provenance(model: Model) -> dict[str, Provenance]:
     """Of each head, in the model's order."""
     bank = model.scorer.bank
     return {name: bank.provenance[name] for name in bank.classes}
@@ -230,8 +230,8 @@ def _shared_heads(model: Model, against: Model) -> list[str]:
 
 def evaluate_table(
     table: pl.DataFrame,
-    provenance: Mapping[str, Mapping[str, str]],
-    other_provenance: Mapping[str, Mapping[str, str]] | None = None,
+    provenance: Mapping[str, Provenance],
+    other_provenance: Mapping[str, Provenance] | None = None,
     *,
     draws: int = DRAWS,
     seed: int = 0,
@@ -331,14 +331,16 @@ def _judge_both(
     return first, second
 
 
-def positive_labels(head: str, provenance: Mapping[str, str]) -> tuple[str, ...]:
+def positive_labels(head: str, provenance: Provenance) -> tuple[str, ...]:
     """The labels that are positives of a head: those it was trained on, or its own name.
 
     Example:
-        >>> positive_labels("h", {"version": "d1"}), positive_labels("fast", {"positives": "kn gw"})
-        (('h',), ('kn', 'gw'))
+        >>> positive_labels("h", {}), positive_labels("fast", {"positives": ["kilonova", "SN Ia"]})
+        (('h',), ('kilonova', 'SN Ia'))
     """
-    return tuple(provenance.get("positives", head).split())
+    labels: str | Sequence[str] = provenance.get("positives", [head])
+    # early checkpoints joined them with spaces
+    return tuple(labels.split() if isinstance(labels, str) else labels)
 
 
 def _check_labels(table: pl.DataFrame, positives: Mapping[str, tuple[str, ...]]) -> None:

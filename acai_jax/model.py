@@ -27,6 +27,9 @@ from acai_jax.separable import (
 from acai_jax.separable_gradients import fast_cpu_block
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
+Provenance = Mapping[str, Any]
+"""Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
+are the labels that it was trained to find, where it has others than its own name."""
 
 _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "relu": jax.nn.relu,
@@ -198,13 +201,13 @@ class HeadBank:
     Attributes:
         heads: k heads with a leading axis.
         classes: k names, such as ("h", "o", "n", "v", "b").
-        provenance: per class, JSON-ready facts; "version" names the model in score tables.
+        provenance: per class, where it comes from.
         preset: the preprocessing that the heads were trained with.
     """
 
     heads: Head
     classes: tuple[str, ...]
-    provenance: Mapping[str, Mapping[str, str]]
+    provenance: Mapping[str, Provenance]
     preset: Preset = "acai"
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 
 from acai_jax.evaluate import Evaluation, evaluate_table
 
-PROVENANCE = {"h": {"version": "test"}, "v": {"version": "test", "positives": "v rr"}}
+PROVENANCE = {"h": {"version": "test"}, "v": {"version": "test", "positives": ["v", "rr"]}}
 
 
 def score_table(alerts: int = 400, seed: int = 0, *, against: bool = False) -> pl.DataFrame:

@@ -26,7 +26,10 @@ from acai_jax.pretrained import load_published
 @pytest.fixture
 def bank() -> HeadBank:
     heads = create_heads(HeadConfig(filters=(4, 8), dense_units=(5, 6)), 2, jax.random.key(0))
-    provenance = {"h": {"version": "test_1"}, "kilonova": {"version": "test_2", "source": "here"}}
+    provenance = {
+        "h": {"version": "test_1"},
+        "kilonova": {"version": "test_2", "positives": ["SN Ia"]},
+    }
     return HeadBank(heads, ("h", "kilonova"), provenance, "boom")
 
 

@@ -10,7 +10,7 @@ from evaluations import PROVENANCE, score_table, small_evaluation
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from acai_jax.errors import CheckpointError, EvaluationError
-from acai_jax.evaluate import Model, choose_heads, evaluate, evaluate_table
+from acai_jax.evaluate import Model, choose_heads, evaluate, evaluate_table, positive_labels
 from acai_jax.labelled import AlertsSource, DatasetSource
 from acai_jax.model import HeadBank, HeadConfig, create_heads
 from acai_jax.schema import CLASSES
@@ -101,6 +101,12 @@ def test_a_head_without_positives_has_rates_of_negatives_only():
     assert np.isnan([head.figures.auc, head.low.auc, head.figures.balanced_threshold]).all()
     assert head.threshold == 0.5
     assert head.confusion.true_positives == head.confusion.false_negatives == 0
+
+
+def test_positive_labels_of_new_and_of_early_checkpoints():
+    assert positive_labels("fast", {"positives": ["SN Ia", "kilonova"]}) == ("SN Ia", "kilonova")
+    assert positive_labels("fast", {"positives": "kilonova gw"}) == ("kilonova", "gw")
+    assert positive_labels("AM CVn", {"version": "test"}) == ("AM CVn",)
 
 
 def test_labels_that_no_head_knows_are_a_clear_error():

@@ -86,7 +86,7 @@ def test_a_run_leaves_heads_that_score(simulated_dataset, finished):
     facts = bank.provenance["h"]
     assert facts["version"].startswith("acai_jax_0.1.0_")
     assert facts["dataset"] == "ztf_acai/alerts/1.0.0"
-    assert facts["positives"] == "h"
+    assert facts["positives"] == ["h"]
     saved = json.loads((workdir / "config.json").read_text())
     assert saved["config"] == config.as_json()
     assert saved["dataset"]["digest"] == facts["dataset_sha256"]
@@ -349,7 +349,7 @@ def test_one_head_is_replaced_and_one_is_added(simulated_dataset, earlier, tmp_p
         assert bank.provenance[name] == before.provenance[name]
     new, old = one_head(bank, "o"), one_head(before, "o")
     assert all(not np.array_equal(new[name], old[name]) for name in new)
-    assert bank.provenance["real"]["positives"] == "h o n v"
+    assert bank.provenance["real"]["positives"] == ["h", "o", "n", "v"]
     assert Scorer.load(tmp_path / "run").score_arrays(
         np.zeros((1, 25), np.float32), np.zeros((1, 63, 63, 3), np.float32)
     ).shape == (1, 4)

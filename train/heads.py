@@ -144,12 +144,12 @@ class Heads:
         heads = with_weights(abstract_heads(config.model, len(names)), merged)
         return HeadBank(heads, tuple(names), provenance, self.facts.preset)
 
-    def _provenance(self, state: RunState, head: int) -> dict[str, str]:
+    def _provenance(self, state: RunState, head: int) -> dict[str, Any]:
         config, version = self.config, metadata.version("acai_jax")
         what = json.dumps([config.as_json(), dataclasses.asdict(self.facts), version])
         return {
             "version": f"acai_jax_{version}_{hashlib.sha256(what.encode()).hexdigest()[:8]}",
-            "positives": " ".join(config.labels(config.heads[head])),
+            "positives": list(config.labels(config.heads[head])),
             "dataset": self.facts.name,
             "dataset_sha256": self.facts.digest,
             "seed": str(config.seed),
