@@ -11,7 +11,7 @@ BOOM, which feeds ONNX sessions with inputs `features` and `triplets` and reads 
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +37,8 @@ def read_published_weights(directory: Path) -> list[LayerWeights]:
 # Keras ------------------------------------------------------------------------------------------
 
 
-def keras_model(weights: LayerWeights) -> Any:
-    """One head as a Keras 3 functional model with inputs [features, triplets]."""
+def keras_network(filters: Sequence[int] = (16, 16, 32, 32)) -> Any:
+    """One head, not trained, as a Keras 3 functional model with inputs [features, triplets]."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
     from keras import layers
@@ -46,9 +46,8 @@ def keras_model(weights: LayerWeights) -> Any:
     features = keras.Input((len(FEATURE_NAMES),), name="features")
     triplets = keras.Input((STAMP_SIZE, STAMP_SIZE, 3), name="triplets")
     image = triplets
-    for number, name in enumerate(CONVOLUTIONS, start=1):
-        filters = weights[name][2].size
-        image = layers.SeparableConv2D(filters, 3, activation="relu", name=name)(image)
+    for number, (name, count) in enumerate(zip(CONVOLUTIONS, filters, strict=True), start=1):
+        image = layers.SeparableConv2D(count, 3, activation="relu", name=name)(image)
         if number % 2 == 0:
             image = layers.Dropout(0.25)(layers.MaxPooling2D(2)(image))
     image = layers.GlobalAveragePooling2D()(image)
@@ -57,7 +56,12 @@ def keras_model(weights: LayerWeights) -> Any:
     joined = layers.Concatenate()([hidden, image])
     joined = layers.Dense(16, activation="relu", name="fc_1")(joined)
     score = layers.Dense(1, activation="sigmoid", name="score")(joined)
-    model = keras.Model([features, triplets], score)
+    return keras.Model([features, triplets], score)
+
+
+def keras_model(weights: LayerWeights) -> Any:
+    """The same with the weights of a published head."""
+    model = keras_network([weights[name][2].size for name in CONVOLUTIONS])
     for name, arrays in weights.items():
         model.get_layer(name).set_weights(arrays)
     return model
