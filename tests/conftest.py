@@ -1,11 +1,16 @@
 """Shapes are checked in every test, dtypes are strict, real alerts are optional."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from broker import Broker
 
 # before anything imports them: every annotated function then checks its arguments
 install_import_hook(["acai_jax", "train"], "beartype.beartype")
@@ -44,3 +49,12 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real alerts at {path}: set ACAI_JAX_REAL_DATA")
     return path
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator["Broker"]:
+    """A Kafka-compatible broker, which the tests share: each makes topics of its own."""
+    from broker import running_broker  # most tests need none
+
+    with running_broker() as running:
+        yield running
