@@ -27,7 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 # simulate and package labelled alerts, train on them, evaluate; then score and filter a night
 demo: $(INSTALLED)
