@@ -1,6 +1,7 @@
 """What commands show: progress bars, tables, and one clear line for an error."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,21 +167,26 @@ def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: floa
 
 def print_evaluation(found: "Evaluation") -> None:
     """Prints the figures of each head to standard output."""
+    from acai_jax.report import one_sided
+
     table = Table()
     table.add_column("head")
     for column in ("AUC", "threshold", "FNR", "FPR", "pos.", "neg.", "unscored"):
         table.add_column(column, justify="right")
     for name, head in found.heads.items():
-        figures, state = head.figures, head.state
-        rates = (f"{100 * rate:.2f} %" for rate in (figures.balanced_fnr, figures.balanced_fpr))
+        state, auc = head.state, head.figures.auc
+        rates = ("none" if math.isnan(rate) else f"{100 * rate:.2f} %" for rate in head.rates)
         counts = (
             head.ranking.positives,
             head.ranking.negatives,
             state.unscored_positives + state.unscored_negatives,
         )
-        numbers = (f"{figures.auc:.4f}", f"{figures.balanced_threshold:.3f}", *rates)
+        shown_auc = "none" if math.isnan(auc) else f"{auc:.4f}"
+        numbers = (shown_auc, f"{head.threshold:.3f}", *rates)
         table.add_row(Text(name), *numbers, *(f"{count:,}" for count in counts))
     Console(highlight=False, markup=False).print(table)
+    for sentence in one_sided(found):
+        console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
         if count := found.source.get("counts", {}).get(key):
             console.print(f"{key.replace('_', ' ')}: {count:,}")

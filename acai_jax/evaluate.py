@@ -74,6 +74,26 @@ class HeadEvaluation:
     confusion: Confusion
     groups: Mapping[str, Sequence[Group]]
 
+    @property
+    def lacks(self) -> str | None:
+        """The kind, "positive" or "negative", that no scored alert is of; None if there are both.
+
+        Its error rate is NaN then, and so are all figures that need both kinds.
+        """
+        if self.ranking.positives and self.ranking.negatives:
+            return None
+        return "negative" if self.ranking.positives else "positive"
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """FNR and FPR at the threshold; NaN where no alert could raise it."""
+        found, false, kept, missed = self.confusion
+        nan = float("nan")
+        return (
+            missed / (found + missed) if found + missed else nan,
+            false / (false + kept) if false + kept else nan,
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -175,8 +195,9 @@ def evaluate(
         report: given the name of a stretch of work, returns what is told of its progress.
 
     Raises:
-        EvaluationError: no alert has a score, no label is a positive of any head, the two models
-            share no head, or `draws` is less than 1.
+        EvaluationError: no alert has a score, no label is a positive of any of several heads (one
+            head alone may be held to negatives only), the two models share no head, or `draws` is
+            less than 1.
 
     Example:
         >>> model = Model("published", Scorer.load("published"))  # doctest: +SKIP
@@ -345,7 +366,9 @@ def positive_labels(head: str, provenance: Provenance) -> tuple[str, ...]:
 
 def _check_labels(table: pl.DataFrame, positives: Mapping[str, tuple[str, ...]]) -> None:
     found = set(table["label"])
-    if found.isdisjoint(label for labels in positives.values() for label in labels):
+    known = {label for labels in positives.values() for label in labels}
+    # one head alone is held to negatives only on purpose: to those that training dropped
+    if len(positives) > 1 and found.isdisjoint(known):
         raise EvaluationError(
             f"no label is a positive of any head: labels are {', '.join(sorted(found)):.100}; "
             f"heads are {', '.join(positives)}"

@@ -9,13 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from acai_jax import html, report_pictures
 from acai_jax.card import class_name, utc
 from acai_jax.evaluate import Evaluation, Example, HeadEvaluation
 from acai_jax.judged import COMPARED
+from acai_jax.metrics import THRESHOLDS
 from acai_jax.metrics_json import SCALARS, metrics_of, unscored
 from acai_jax.parts import write_atomically
 from acai_jax.pictures import FILTERS, KEY_FEATURES
+from acai_jax.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
 _ERRORS: Final = (
@@ -36,6 +40,10 @@ _COMPARED: Final = (
 )
 
 
+_FIXED_THRESHOLDS: Final = (0.1, 0.2, 0.5, 0.8, 0.9)
+"""Where the error rate of a head is given that has no balanced threshold."""
+
+
 def write_report(
     found: Evaluation, folder: str | os.PathLike[str], *, note: str | None = None
 ) -> Path:
@@ -53,12 +61,11 @@ def write_report(
         >>> write_report(evaluate(model, source), "report")  # doctest: +SKIP
         PosixPath('report/report.html')
     """
-    drawn = {
-        "fnr_fpr": report_pictures.draw_error_rates(found),
-        "roc": report_pictures.draw_roc(found),
-        "precision_recall": report_pictures.draw_precision(found),
-        "calibration": report_pictures.draw_calibration(found),
-    }
+    drawn = {"fnr_fpr": report_pictures.draw_error_rates(found)}
+    if not all(head.lacks for head in found.heads.values()):
+        drawn["roc"] = report_pictures.draw_roc(found)
+        drawn["precision_recall"] = report_pictures.draw_precision(found)
+    drawn["calibration"] = report_pictures.draw_calibration(found)
     groups = {f"by_{name}": report_pictures.draw_groups(found, name) for name in found.breakdowns}
     together: dict[str, html.Picture] = {}
     if len(found.heads) > 1:
@@ -107,7 +114,52 @@ def _introduction(found: Evaluation) -> str:
     if others:
         listed = ", ".join(f"{label} ({number:,})" for label, number in others.most_common(12))
         words.append(f"Labels that no head is for count as negatives of all: {listed}.")
-    return " ".join(words)
+    return " ".join([*words, *one_sided(found)])
+
+
+def one_sided(found: Evaluation) -> list[str]:
+    """What has to be said where heads have no positives, or no negatives, to be held to.
+
+    Args:
+        found: the evaluation.
+
+    Example:
+        >>> one_sided(found)  # doctest: +SKIP
+        ['No scored alert is a positive of hosted: there is no false-negative rate, ...']
+    """
+    sentences = []
+    for kind, missing, left in (
+        ("positive", "false-negative", "false-positive"),
+        ("negative", "false-positive", "false-negative"),
+    ):
+        if heads := [short_name(name) for name, head in found.heads.items() if head.lacks == kind]:
+            sentences.append(
+                f"No scored alert is a {kind} of {', '.join(heads)}: there is no {missing} rate, "
+                f"AUC or balanced threshold; what can be told is the {left} rate at a threshold."
+            )
+    return sentences
+
+
+def _fixed_thresholds(found: Evaluation) -> str:
+    """The error rate of heads that have no balanced threshold."""
+    rows = [
+        [class_name(name), *(_rate_at(head, threshold) for threshold in _FIXED_THRESHOLDS)]
+        for name, head in found.heads.items()
+        if head.lacks
+    ]
+    if not rows:
+        return ""
+    header = ["head", *(f"threshold {threshold}" for threshold in _FIXED_THRESHOLDS)]
+    caption = "Error rates of heads without positives (FPR) or negatives (FNR), 95 % intervals"
+    return html.table(caption, header, rows)
+
+
+def _rate_at(head: HeadEvaluation, threshold: float) -> str:
+    rate = "fpr" if head.lacks == "positive" else "fnr"
+    place = int(np.argmin(np.abs(THRESHOLDS - threshold)))
+    numbers = (getattr(each, rate)[place] for each in (head.figures, head.low, head.high))
+    middle, low, high = (f"{100 * number:.2f}" for number in numbers)
+    return f"{rate.upper()} {middle} %\n{low}-{high}"
 
 
 def _summary(found: Evaluation) -> str:
@@ -126,6 +178,7 @@ def _summary(found: Evaluation) -> str:
     return (
         html.paragraph(_ERRORS.format(draws=found.draws))
         + html.table("Figures of each head, with 95 % intervals", header, rows)
+        + _fixed_thresholds(found)
         + html.table("Alerts", ["head", "labels", "positives", "negatives", "unscored"], counts)
     )
 

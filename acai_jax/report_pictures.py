@@ -46,8 +46,13 @@ def draw_error_rates(found: Evaluation) -> Picture:
                 )
                 axes.fill_between(THRESHOLDS, low, high, color=colour, alpha=_BAND, linewidth=0)
                 axes.plot(THRESHOLDS, middle, style, color=colour, linewidth=1.6)
-            balanced = max(head.figures.balanced_fnr, head.figures.balanced_fpr)
-            axes.plot(head.threshold, balanced, "o", color=colour, markeredgecolor=theme.ground)
+            axes.plot(
+                head.threshold,
+                np.nanmax(head.rates),
+                "o",
+                color=colour,
+                markeredgecolor=theme.ground,
+            )
         axes.set_yscale("log")
         axes.set_ylim(floor, 1)
         axes.set_xlim(0, 1)
@@ -62,10 +67,9 @@ def draw_error_rates(found: Evaluation) -> Picture:
         _legend(figure, found, styles)
         return figure
 
-    alt = "False-negative and false-positive rates against the score threshold. They meet at " + (
+    alt = "False-negative and false-positive rates against the score threshold. At the dots: " + (
         "; ".join(
-            f"{short_name(name)} {head.threshold:.3f}: {_rate(head.figures.balanced_fnr)} and "
-            f"{_rate(head.figures.balanced_fpr)}"
+            f"{short_name(name)} {head.threshold:.3f}: {' and '.join(map(_rate, head.rates))}"
             for name, head in found.heads.items()
         )
     )

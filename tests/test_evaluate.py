@@ -101,6 +101,28 @@ def test_a_head_without_positives_has_rates_of_negatives_only():
     assert np.isnan([head.figures.auc, head.low.auc, head.figures.balanced_threshold]).all()
     assert head.threshold == 0.5
     assert head.confusion.true_positives == head.confusion.false_negatives == 0
+    assert head.lacks == "positive"
+    assert np.isnan(head.rates[0])
+
+
+def test_rates_are_those_of_the_threshold():
+    for head in small_evaluation().heads.values():
+        assert head.lacks is None
+        expected = (head.figures.balanced_fnr, head.figures.balanced_fpr)
+        assert head.rates == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("label", "lacks"), [("nova", "positive"), ("h", "negative")])
+def test_one_head_alone_may_be_held_to_one_kind_of_alert(label, lacks):
+    table = score_table().with_columns(label=pl.lit(label))
+    head = evaluate_table(table, {"h": PROVENANCE["h"]}, draws=5).heads["h"]
+    called = (table["acai_h"].to_numpy() >= 0.5).mean()
+    rate = called if lacks == "positive" else 1 - called
+    assert head.lacks == lacks
+    assert np.nanmax(head.rates) == pytest.approx(rate, abs=1e-12)
+    assert np.isnan(head.figures.auc)
+    curve = head.figures.fpr if lacks == "positive" else head.figures.fnr
+    assert curve[100] == pytest.approx(rate, abs=1e-12)
 
 
 def test_positive_labels_of_new_and_of_early_checkpoints():

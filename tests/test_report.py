@@ -19,6 +19,7 @@ from test_html import Reader
 
 from acai_jax import cli
 from acai_jax.checkpoints import save_heads
+from acai_jax.console import print_evaluation
 from acai_jax.errors import AcaiError, CheckpointError, DatasetError, EvaluationError
 from acai_jax.evaluate import Evaluation, evaluate_table
 from acai_jax.examples import choose_examples
@@ -120,6 +121,28 @@ def test_one_head_that_is_always_right(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"metrics.json", "report.html", *PICTURES} - {"correlation.png", "overlap.png"}
     assert "every alert is called right" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "left"), [("nova", "positive", "FPR"), ("h", "negative", "FNR")]
+)
+def test_alerts_of_one_kind_are_said_to_be(tmp_path, capsys, label, kind, left):
+    table = score_table().with_columns(label=pl.lit(label))
+    found = evaluate_table(table, {"h": PROVENANCE["h"]}, draws=3)
+    page = Reader(write_report(found, tmp_path).read_text())
+    names = {path.name for path in tmp_path.iterdir()}
+    undefined = {"correlation.png", "overlap.png", "roc.png", "precision_recall.png"}
+    assert names == {"metrics.json", "report.html", *PICTURES} - undefined
+    text = "".join(page.text)
+    assert f"No scored alert is a {kind} of hosted: there is no" in text
+    share = (table["acai_h"].to_numpy() >= 0.8).mean()
+    rate = share if left == "FPR" else 1 - share
+    assert f"{left} {100 * rate:.2f} %\n" in text
+    print_evaluation(found)
+    said = capsys.readouterr()
+    assert f"No scored alert is a {kind} of hosted" in said.err
+    assert "nan" not in said.out
+    assert "nan" not in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")

@@ -49,6 +49,7 @@ def test_json_holds_everything():
         ({"seed": 2**32}, "seed is 4294967296"),
         ({"heads": ()}, "heads must be different names"),
         ({"heads": ("h", "h")}, "heads must be different names"),
+        ({"heads": ("h", "AGN/QSO")}, "heads names 'AGN/QSO', which can be no file's name"),
         ({"positives": {"kilonova": ("h",)}}, "positives names .'kilonova'., not among heads"),
         ({"positives": {"h": ()}}, "positives of h: no label"),
         ({"positive_weights": {"h": 2.0}}, "go together"),

@@ -25,9 +25,13 @@ from acai_jax.datasets import load_split
 from acai_jax.errors import (
     CheckpointError,
     DatasetError,
+    LabelsError,
     OutputError,
     TrainingError,
 )
+from acai_jax.evaluate import Model, evaluate
+from acai_jax.labelled import open_source
+from acai_jax.labels import read_labels
 from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights, take_head
 from acai_jax.score import Scorer
 from train import loop
@@ -151,6 +155,42 @@ def test_round_two_counts_what_it_adds(finished):
         assert 0 <= report["heads"][name]["misclassified"] <= report["heads"][name]["dropped"]
 
 
+def test_dropped_negatives_are_written_to_be_evaluated(finished, tmp_path):
+    config, workdir, bank = finished
+    training = load_split(config.dataset, "train")
+    expected = {
+        candid: (name, label)
+        for candid, name, label in zip(
+            training.candid, training.objectId, training.labels, strict=True
+        )
+    }
+    assert sorted(path.name for path in (workdir / "dropped").iterdir()) == ["h.csv", "v.csv"]
+    for name in config.heads:
+        labels = read_labels(workdir / "dropped" / f"{name}.csv").table
+        positives = (training.labels == name).sum()
+        assert len(labels) == len(training.labels) - positives - round(1.5 * positives)
+        for candid, object_name, label in labels.iter_rows():
+            assert expected[candid] == (object_name, label)
+            assert label != name
+    source = open_source(
+        dataset=config.dataset, split="train", labels=workdir / "dropped" / "h.csv"
+    )
+    found = evaluate(Model.load(str(workdir), heads=["h"]), source, draws=5)
+    head = found.heads["h"]
+    labels = read_labels(workdir / "dropped" / "h.csv").table
+    assert (head.lacks, head.ranking.negatives) == ("positive", len(labels))
+    dropped = np.isin(training.candid, labels["candid"])
+    scores = Scorer(bank).score_arrays(training.features[dropped], training.triplets[dropped])
+    assert head.rates[1] == pytest.approx((scores[:, 0] >= 0.5).mean(), abs=1e-12)
+
+
+def test_a_run_without_dropped_negatives_says_so(simulated_dataset, tmp_path):
+    config = small(simulated_dataset, heads=("v",), balance=1e6, max_epochs=1, round_two=False)
+    run(config, tmp_path / "run")
+    with pytest.raises(LabelsError, match=r"v\.csv holds no labels, only a header"):
+        read_labels(tmp_path / "run" / "dropped" / "v.csv")
+
+
 def test_a_finished_run_is_left_alone(finished):
     config, workdir, bank = finished
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
@@ -248,6 +288,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
     wait_for_state(process, workdir, 3)
     process.kill()
     process.communicate()
+    (workdir / "dropped" / "h.csv").unlink()
     (workdir / "state" / "000999.orbax-checkpoint-tmp").mkdir()  # as a killed save leaves it
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 7, "hea')  # as a killed write leaves it
@@ -264,6 +305,8 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
     chex.assert_trees_all_equal(head_weights(bank.heads), head_weights(expected.heads))
     assert len(list((workdir / "state").iterdir())) == 2
     assert [r["heads"] for r in records(workdir)] == [r["heads"] for r in records(whole)]
+    for path in (whole / "dropped").iterdir():
+        assert (workdir / "dropped" / path.name).read_bytes() == path.read_bytes()
 
 
 class AskedToStop(threading.Event):

@@ -105,6 +105,8 @@ class Config:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.microbatch}")
         if not self.heads or len(set(self.heads)) < len(self.heads):
             raise ValueError(f"heads must be different names, one or more: {self.heads}")
+        if bad := [name for name in self.heads if not name.strip(".") or "/" in name]:
+            raise ValueError(f"heads names {bad[0]!r}, which can be no file's name")
         if self.warm_start and self.init is None:
             raise ValueError("warm_start needs init, the checkpoint to start from")
         self._check_names("positives", self.positives)

@@ -10,7 +10,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, Int64
 
 from acai_jax.datasets import Records, open_dataset
 from acai_jax.errors import DatasetError
@@ -89,12 +89,16 @@ class Split:
     Attributes:
         features: raw, on the device.
         labels: as text.
+        objects: names of the alerts' objects.
+        candids: of the alerts, exact.
         triplets: on the device; None where they are streamed.
         records: where they are read from.
     """
 
     features: Float32[jax.Array, "n 25"]
     labels: np.ndarray
+    objects: np.ndarray
+    candids: Int64[np.ndarray, " n"]
     triplets: Float32[jax.Array, "n 63 63 3"] | None
     records: Records
 
@@ -156,10 +160,13 @@ def load_split(directory: Path, split: str, *, resident: bool, progress: Progres
     records = Records(directory, split)
     features = np.empty((len(records), len(FEATURE_NAMES)), np.float32)
     triplets = np.empty((len(records) if resident else 0, *STAMPS_SHAPE), np.float32)
-    labels = []
+    candids = np.empty(len(records), np.int64)
+    labels, objects = [], []
     for row, record in enumerate(records):
         features[row] = record["features"]
+        candids[row] = record["candid"]
         labels.append(record["label"])
+        objects.append(record["objectId"])
         if not np.isfinite(record["triplet"]).all():
             raise DatasetError(f"alert {record['candid']} of {split}: a pixel is not finite")
         if not np.isfinite(features[row]).all():
@@ -169,4 +176,5 @@ def load_split(directory: Path, split: str, *, resident: bool, progress: Progres
             triplets[row] = record["triplet"]
         progress(1)
     on_device = jax.device_put(triplets) if resident else None
-    return Split(jax.device_put(features), np.array(labels), on_device, records)
+    features = jax.device_put(features)
+    return Split(features, np.array(labels), np.array(objects), candids, on_device, records)

@@ -18,6 +18,7 @@ from acai_jax.model import HeadBank
 
 from . import protocol
 from .config import Config
+from .dropped import write_dropped
 from .folder import claim_folder, own_folder, stop_on_signals
 from .heads import Heads, load_init
 from .input_pipeline import DatasetFacts, Split, dataset_facts, fits_in_memory, load_split
@@ -39,7 +40,8 @@ def train(
 
     Args:
         config: what to do.
-        workdir: folder of the run. The result is a checkpoint in its folder "heads".
+        workdir: folder of the run. The result is a checkpoint in its folder "heads"; labels of
+            the negatives that a head was not trained on are in "dropped".
         console: where progress is shown; by default standard error.
         together: see `Programs`.
 
@@ -61,6 +63,7 @@ def train(
                 display.say(f"{workdir / HEADS_FOLDER} is complete already")
                 return load_heads(workdir)
             heads = Heads(config, facts, init, functools.partial(_load, config, facts, display))
+            write_dropped(heads, workdir)
             run = _Run(heads, workdir / "state", display, stop, together)
             with Journal(workdir, config, run.state.epoch, run.state.round) as journal:
                 try:
