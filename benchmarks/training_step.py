@@ -1,4 +1,4 @@
-"""One training step of five heads, beside five Keras models in turn.
+"""One training step of five heads, beside five Keras models in turn, or in one graph.
 
     python -m benchmarks.training_step --weights ../shared/data/acai_h5
 
@@ -135,6 +135,35 @@ def keras_models(weights: Path) -> list[Any]:
     return models
 
 
+class OneGraph:
+    """The step of every Keras model, traced into one `tf.function`."""
+
+    name = "TensorFlow, 5 Keras models in one graph"
+
+    def __init__(self, models: list[Any], batches: Any) -> None:
+        import tensorflow as tf
+
+        for one in models:
+            one.optimizer.build(one.trainable_variables)
+        entropy = tf.keras.losses.BinaryCrossentropy()
+
+        @tf.function
+        def step(features: Any, triplets: Any, targets: Any) -> None:
+            for head, one in enumerate(models):
+                with tf.GradientTape() as tape:
+                    scores = one([features[head], triplets[head]], training=True)
+                    loss = entropy(targets[head][:, None], scores)
+                gradients = tape.gradient(loss, one.trainable_variables)
+                one.optimizer.apply_gradients(zip(gradients, one.trainable_variables, strict=True))
+
+        self.step = step
+        self.batches = [tf.constant(each) for each in batches]
+
+    def __call__(self) -> None:
+        """One step of every head."""
+        self.step(*self.batches)
+
+
 def programs(weights: Path) -> Iterator[timing.Program]:
     """Ours first.
 
@@ -169,6 +198,8 @@ def programs(weights: Path) -> Iterator[timing.Program]:
     yield timing.Program(single.name, single, alerts)
     yield timing.Program(plain.name, plain, alerts)
     yield timing.Program("Keras, 5 train_on_batch", by_turns, alerts)
+    graph = OneGraph(keras_models(weights), batches)
+    yield timing.Program(graph.name, graph, alerts)
 
 
 def main() -> None:
