@@ -106,7 +106,9 @@ def test_the_address_may_have_a_query_and_need_no_slash(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(bytes(10240)), gzip.compress(b""), archive({}), None]
+    "content",
+    [gzip.compress(bytes(10240)), gzip.compress(b""), archive({}), None],
+    ids=["zeros", "nothing", "no member", "no file"],
 )
 def test_a_night_without_alerts_is_no_archive_on_disk(server, tmp_path, content):
     server.files = {f"/public/{NAME}": content} if content else {}
@@ -122,6 +124,7 @@ def test_a_night_without_alerts_is_no_archive_on_disk(server, tmp_path, content)
         *(b"<html>Please log in</html>", gzip.compress(b"<html>" * 1000), b"\x1f\x8bno gzip"),
         archive({"1.avro": np.random.default_rng(0).bytes(9000)})[:100],
     ],
+    ids=["page", "gzipped page", "broken gzip", "cut archive"],
 )
 def test_what_is_no_archive_is_a_clear_error(server, tmp_path, content):
     server.files[f"/public/{NAME}"] = content
