@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from acai_jax.schema import CLASSES, FEATURE_NAMES
     from acai_jax.score import Scorer
     from acai_jax.sources import read_alerts
+    from acai_jax.stream.run import run_stream
+    from acai_jax.stream.settings import StreamSettings
+    from acai_jax.stream.tables import scan_tables
 
 _HOME = {
     "CLASSES": "schema",
@@ -39,6 +42,9 @@ _HOME = {
     "load_heads": "checkpoints",
     "save_heads": "checkpoints",
     "Scorer": "score",
+    "StreamSettings": "stream.settings",
+    "run_stream": "stream.run",
+    "scan_tables": "stream.tables",
 }
 
 __all__ = [
@@ -53,6 +59,7 @@ __all__ = [
     "PacketError",
     "Reject",
     "Scorer",
+    "StreamSettings",
     "alert_arrays",
     "apply_heads",
     "create_heads",
@@ -61,7 +68,9 @@ __all__ = [
     "load_published",
     "read_alerts",
     "read_packet",
+    "run_stream",
     "save_heads",
+    "scan_tables",
 ]
 
 

@@ -25,6 +25,7 @@ from acai_jax.console import (
 )
 from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
 from acai_jax.schema import Preset
+from acai_jax.stream_command import stream
 
 if TYPE_CHECKING:
     from acai_jax.score import Scorer
@@ -383,7 +384,7 @@ def _without_output(files: list[Path], out: Path) -> list[Path]:
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    for command in (score, show, convert, simulate, fetch_night, dataset, evaluate):
+    for command in (score, show, convert, simulate, fetch_night, dataset, evaluate, stream):
         app.command(command)
     app.command(name="filter")(filter_table)
     with clear_errors():

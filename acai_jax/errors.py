@@ -74,6 +74,10 @@ class FilterError(AcaiError):
     """A filter's expression, or its file, is not one; the message points at the place."""
 
 
+class StreamError(AcaiError):
+    """A stream cannot begin or go on: for its brokers, topics, settings, or a missing package."""
+
+
 class OutputError(AcaiError):
     """An output file exists already, or belongs to another run."""
 

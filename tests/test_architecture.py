@@ -46,7 +46,19 @@ ORDER = (
     *("html", "themes", "card", "card_pictures", "card_page"),
     *("metrics", "bootstrap", "strata", "judged", "labelled", "examples", "evaluate"),
     *("metrics_json", "report_pictures", "report"),
-    *("console", "cli"),
+    *(
+        "stream",
+        "stream.extra",
+        "stream.settings",
+        "stream.tables",
+        "stream.outputs",
+        "stream.metrics",
+        "stream.kafka",
+        "stream.sinks",
+        "stream.run",
+        "stream.logs",
+    ),
+    *("console", "stream_command", "cli"),
 )
 
 
@@ -92,9 +104,9 @@ def test_peers_are_never_needed(peer):
     assert not any(f"{name}.".startswith(peer) for m in ORDER for name in imports(source(m)))
 
 
-def test_only_the_simulator_writes_avro_by_fastavro():
+def test_only_writers_use_fastavro():
     users = {m for m in ORDER if "fastavro" in imports(source(m))}
-    assert users == {"simulate.run"}
+    assert users == {"simulate.run", "stream.outputs"}
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""Alerts from Kafka, scored as they come; scores to tables and topics, each alert once."""

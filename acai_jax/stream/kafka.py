@@ -1,0 +1,264 @@
+"""The Kafka side of a stream: clients that wait for their brokers, and say so once."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from acai_jax.errors import StreamError
+from acai_jax.stream.extra import require
+from acai_jax.stream.settings import ClientSettings, StreamSettings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Producer
+
+log: Final = logging.getLogger("acai_jax.stream")
+
+_CONNECT_SECONDS: Final = 30.0
+_QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
+# what an operator has to mend; waiting would not
+_REFUSALS: Final = (
+    *("_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"),
+    *("TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "INVALID_GROUP_ID"),
+    *("CLUSTER_AUTHORIZATION_FAILED", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"),
+)
+
+
+def code(name: str) -> int:
+    """Number of one of librdkafka's error codes."""
+    return getattr(require("confluent_kafka").KafkaError, name)
+
+
+class Connection:
+    """What all clients of a stream share: settings, secrets, and what the brokers last said.
+
+    Args:
+        settings: of the stream.
+        client: further settings of the client.
+    """
+
+    def __init__(self, settings: StreamSettings, client: ClientSettings) -> None:
+        self._settings = settings
+        self._client = client
+        self._refusals = {code(name) for name in _REFUSALS}
+        self._said: set[str] = set()
+        self._refused: str | None = None
+        self._logger = logging.getLogger("acai_jax.stream.kafka")
+        self._logger.addFilter(self._redact_record)
+        # what the client's own log has to say comes to `on_error` as well, but for debugging
+        self._logger.setLevel(logging.DEBUG if "debug" in client.values else logging.CRITICAL + 1)
+
+    def consumer(self, on_commit: Callable[[Any, list[Any]], None]) -> "Consumer":
+        """A consumer that commits nothing by itself.
+
+        Args:
+            on_commit: told (error or None, partitions) of each commit that was not waited for.
+
+        Raises:
+            StreamError: a setting is none, the brokers cannot be reached, or they refuse us.
+        """
+        settings = self._settings
+        config = {
+            "queued.max.messages.kbytes": _QUEUE_KBYTES,
+            "fetch.queue.backoff.ms": 50,  # a second by default: longer than the queue lasts
+            "topic.metadata.refresh.interval.ms": 10_000,  # a night's topic appears at any time
+            **self._client.values,
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": settings.group,
+            "auto.offset.reset": settings.start,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": settings.until_end,
+            "on_commit": on_commit,
+        }
+        consumer = self._make("Consumer", config)
+        self._reach(consumer.list_topics, lambda: consumer.poll(0))
+        return consumer
+
+    def producer(self, transactional_id: str) -> "Producer":
+        """A producer whose messages count only once their transaction is committed.
+
+        Raises:
+            StreamError: a setting is none, or the brokers have no transactions for us.
+        """
+        kafka = require("confluent_kafka")
+        config = {
+            **self._client.connection(),
+            "bootstrap.servers": self._settings.bootstrap_servers,
+            "transactional.id": transactional_id,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+        }
+        producer = self._make("Producer", config)
+        try:
+            producer.init_transactions(_CONNECT_SECONDS)
+        except kafka.KafkaException as error:
+            raise StreamError(f"cannot begin transactions: {self.explain(error)}") from None
+        return producer
+
+    def explain(self, error: Exception) -> str:
+        """What an error says, without secrets."""
+        first: Any = error.args[0] if error.args else error
+        return self._client.redact(first.str() if hasattr(first, "str") else str(first))
+
+    def on_error(self, error: Any) -> None:
+        """Takes what a client reports on its own: it goes on trying; it is said once."""
+        text = self._client.redact(error.str())
+        if error.code() in self._refusals:
+            self._refused = text
+            self.say_once(f"the brokers refuse us: {text}")
+        elif error.code() == code("_ALL_BROKERS_DOWN"):
+            self.say_once("waiting for the brokers: none can be reached")
+
+    def say_once(self, text: str) -> None:
+        """Logs a warning, unless it was said since the last `recovered`."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text)
+
+    def recovered(self) -> None:
+        """All is well again: what goes wrong from now on is news."""
+        if self._said:
+            self._said.clear()
+            log.info("going on")
+
+    def _make(self, kind: str, config: dict[str, Any]) -> Any:
+        kafka = require("confluent_kafka")
+        config = {**config, "error_cb": self.on_error}
+        try:
+            return getattr(kafka, kind)(config, logger=self._logger)
+        except (kafka.KafkaException, ValueError, TypeError) as error:
+            raise StreamError(f"Kafka settings: {self.explain(error)}") from None
+
+    def _reach(self, list_topics: Callable[..., Any], poll: Callable[[], object]) -> None:
+        kafka = require("confluent_kafka")
+        servers = self._settings.bootstrap_servers
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while True:
+            try:
+                list_topics(timeout=2)
+                return
+            except kafka.KafkaException as error:
+                why = self.explain(error)
+            poll()  # which is when `on_error` is called
+            if self._refused is not None:
+                raise StreamError(f"{servers} refuses us: {self._refused}")
+            if time.monotonic() > deadline:
+                raise StreamError(f"cannot reach {servers}: {why}")
+
+    def refuses(self, error: Any) -> bool:
+        """Whether an error is one that waiting does not mend."""
+        return error.code() in self._refusals or error.fatal()
+
+    def _redact_record(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._client.redact(record.getMessage()), ()
+        return True
+
+
+def existing_topics(consumer: "Consumer") -> set[str]:
+    """Names of the topics that the brokers have, and let us see."""
+    topics = consumer.list_topics(timeout=_CONNECT_SECONDS).topics
+    return {name for name, topic in topics.items() if topic.error is None}
+
+
+class TransactionalSender:
+    """Sends messages, and commits the offsets behind them, in one transaction: both or neither.
+
+    Args:
+        connection: of the stream.
+        name: of this worker, unlike that of any other.
+        topics: that must be there.
+
+    Raises:
+        StreamError: as for `Connection.producer`, or there is no such topic.
+    """
+
+    def __init__(self, connection: Connection, name: str, topics: Iterable[str]) -> None:
+        self._connection = connection
+        self._producer = connection.producer(name)
+        kafka = require("confluent_kafka")
+        for topic in topics:
+            try:
+                # asking for it by name lets brokers make it that do such things
+                found = self._producer.list_topics(topic, timeout=_CONNECT_SECONDS).topics
+                if found[topic].error is not None:
+                    found = self._producer.list_topics(topic, timeout=_CONNECT_SECONDS).topics
+                problem = found[topic].error
+            except kafka.KafkaException as error:
+                raise StreamError(
+                    f"cannot write to topic {topic}: {connection.explain(error)}"
+                ) from None
+            if problem is not None:
+                raise StreamError(f"cannot write to topic {topic}: {problem.str()}")
+
+    def send(
+        self,
+        messages: list[tuple[str, bytes, bytes]],
+        offsets: list[Any],
+        group: Any,
+        give_up: Callable[[], bool],
+    ) -> bool:
+        """Sends (topic, key, value) messages and commits offsets, trying until it is done.
+
+        Args:
+            messages: to send.
+            offsets: to commit, as `TopicPartition`s.
+            group: metadata of the consumer's group.
+            give_up: asked after each failure.
+
+        Returns:
+            False where the partitions have gone to another worker: nothing was sent.
+
+        Raises:
+            StreamError: it cannot be done, or not before giving up; nothing was sent.
+        """
+        kafka = require("confluent_kafka")
+        lost = {code("ILLEGAL_GENERATION"), code("UNKNOWN_MEMBER_ID"), code("_FENCED")}
+        lost |= {code("REBALANCE_IN_PROGRESS"), code("FENCED_INSTANCE_ID")}
+        while True:
+            try:
+                self._attempt(messages, offsets, group)
+                self._connection.recovered()
+                return True
+            except kafka.KafkaException as error:
+                reason = error.args[0]
+                why = self._connection.explain(error)
+            if self._connection.refuses(reason) and reason.code() not in lost:
+                raise StreamError(f"cannot send scores: {why}")
+            self._abort()
+            if reason.code() in lost:
+                return False
+            if give_up():
+                raise StreamError(f"scores were not sent: {why}")
+            self._connection.say_once(f"waiting to send scores: {why}")
+            time.sleep(0.5)
+
+    def _attempt(
+        self, messages: list[tuple[str, bytes, bytes]], offsets: list[Any], group: Any
+    ) -> None:
+        kafka = require("confluent_kafka")
+        self._producer.begin_transaction()
+        for topic, key, value in messages:
+            while True:
+                try:
+                    self._producer.produce(topic, key=key, value=value)
+                    break
+                except BufferError:  # its queue is full
+                    self._producer.poll(0.1)
+        self._producer.send_offsets_to_transaction(offsets, group, _CONNECT_SECONDS)
+        try:
+            self._producer.commit_transaction(_CONNECT_SECONDS)
+        except kafka.KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            self._producer.commit_transaction(_CONNECT_SECONDS)
+
+    def _abort(self) -> None:
+        kafka = require("confluent_kafka")
+        try:
+            self._producer.abort_transaction(_CONNECT_SECONDS)
+        except kafka.KafkaException as error:
+            if error.args[0].fatal():
+                raise StreamError(
+                    f"cannot send scores: {self._connection.explain(error)}"
+                ) from None

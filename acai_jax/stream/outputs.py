@@ -1,0 +1,106 @@
+"""Scores on their way out: Avro messages for a topic, JSON lines for standard output.
+
+Each Avro message is an object container with its schema inside, as ZTF's alerts are: whatever reads
+those reads these. Names are Kowalski's.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import fastavro
+import polars as pl
+
+_FIELDS: Final[Mapping[str, str]] = {
+    "candid": "long",
+    "objectId": "string",
+    "jd": "double",
+    "ra": "double",
+    "dec": "double",
+    "fid": "int",
+    "programid": "int",
+    "magpsf": "float?",
+    "drb": "float?",
+    "drb_source": "string?",
+    "preset": "string",
+    "reason": "string?",
+}
+_SYNC: Final = b"acai_jax.scores "  # 16 bytes; the same alert makes the same message
+
+
+def score_schema(classes: Sequence[str]) -> dict[str, Any]:
+    """Avro schema of a message: the alert, and `classifications` by the names of Kowalski.
+
+    A score is null where the alert could not be scored; `reason` then says why.
+
+    Example:
+        >>> schema = score_schema(("h",))
+        >>> [field["name"] for field in schema["fields"][-1]["type"]["fields"]]
+        ['acai_h', 'acai_h_version']
+    """
+    classifications = [
+        field
+        for name in classes
+        for field in (_field(f"acai_{name}", "float?"), _field(f"acai_{name}_version", "string"))
+    ]
+    record = {"type": "record", "name": "classifications", "fields": classifications}
+    fields = [_field(name, kind) for name, kind in _FIELDS.items()]
+    return {
+        "type": "record",
+        "name": "scores",
+        "namespace": "acai_jax",
+        "fields": [*fields, {"name": "classifications", "type": record}],
+    }
+
+
+class AvroEncoder:
+    """Makes messages of the rows of a score table.
+
+    Args:
+        classes: of the model.
+
+    Example:
+        >>> encoder = AvroEncoder(("h",))
+        >>> row = dict.fromkeys(_FIELDS) | {"candid": 7, "objectId": "ZTF18a", "preset": "acai"}
+        >>> row |= dict.fromkeys(("jd", "ra", "dec", "fid", "programid"), 1)
+        >>> raw = encoder.encode(row | {"acai_h": 0.5, "acai_h_version": "1"})
+        >>> next(fastavro.reader(io.BytesIO(raw)))["classifications"]
+        {'acai_h': 0.5, 'acai_h_version': '1'}
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._names = tuple(
+            name for each in classes for name in (f"acai_{each}", f"acai_{each}_version")
+        )
+        self._schema = fastavro.parse_schema(score_schema(classes))
+
+    def encode(self, row: Mapping[str, Any]) -> bytes:
+        """One message."""
+        buffer = io.BytesIO()
+        fastavro.writer(buffer, self._schema, [self.record(row)], sync_marker=_SYNC)
+        return buffer.getvalue()
+
+    def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What a message says."""
+        return {name: row[name] for name in _FIELDS} | {
+            "classifications": {name: row[name] for name in self._names}
+        }
+
+    def messages(self, rows: pl.DataFrame) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of each row; the key is the candid, in digits."""
+        for row in rows.iter_rows(named=True):
+            yield str(row["candid"]).encode(), self.encode(row)
+
+    def json_lines(self, rows: pl.DataFrame) -> str:
+        """A line for each row, with the fields of a message."""
+        return "".join(
+            json.dumps(self.record(row), allow_nan=False) + "\n"
+            for row in rows.iter_rows(named=True)
+        )
+
+
+def _field(name: str, kind: str) -> dict[str, Any]:
+    if kind.endswith("?"):
+        return {"name": name, "type": ["null", kind[:-1]], "default": None}
+    return {"name": name, "type": kind}

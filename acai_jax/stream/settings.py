@@ -1,0 +1,203 @@
+"""What a stream is told: its settings, the client's configuration, and the topics of the nights.
+
+Credentials come from a file or the environment, never from the command line, and are kept out of
+everything that is shown.
+"""
+
+import dataclasses
+import datetime
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from acai_jax.errors import StreamError
+from acai_jax.schema import Preset
+
+ENVIRONMENT: Final = "ACAI_JAX_KAFKA_"
+"""Prefix of environment variables: ACAI_JAX_KAFKA_SASL_PASSWORD sets sasl.password."""
+
+Start = Literal["earliest", "latest"]
+"""Where a group begins that has read nothing yet."""
+
+_NIGHTS_KEPT: Final = 7  # brokers keep messages about so many days
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_FILTER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECRET: Final = re.compile(r"pass|secret|token|credential|jaas|\.pem|key|oauthbearer")
+_OURS: Final = {
+    "bootstrap.servers": "--bootstrap-servers",
+    "metadata.broker.list": "--bootstrap-servers",
+    "group.id": "--group",
+    "auto.offset.reset": "--from",
+    "enable.auto.commit": "the stream itself",
+    "enable.auto.offset.store": "the stream itself",
+    "enable.partition.eof": "--until-end",
+    "transactional.id": "the stream itself",
+    "enable.idempotence": "the stream itself",
+}
+# what a producer takes as well; everything else is for the consumer alone
+_CONNECTION: Final = (
+    *("sasl.", "ssl.", "security.", "socket.", "client.", "broker.", "reconnect."),
+    *("metadata.", "api.version", "debug", "enable.sasl", "enable.ssl"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StreamSettings:
+    """Where alerts come from, and where scores go.
+
+    Attributes:
+        bootstrap_servers: HOST:PORT of one or more brokers, with commas.
+        out: folder for scores, rejects and the alerts that pass filters.
+        topics: to read; by default ZTF's topics of today's and yesterday's night (UT).
+        programid: of the default topics; 1 is public.
+        group: consumer group; workers of one group share the partitions.
+        preset: whose preprocessing to follow; by default that of the model's training.
+        start: where a group begins that has read nothing yet.
+        until_end: stop at the end of all partitions.
+        batch_size: alerts to score at once, at the most.
+        batch_seconds: how long the first alert of a batch waits for others [s].
+        filters: names of filters; each has its own output.
+        filters_file: TOML file of the user's own filters.
+        to_topic: topic for scores, on the same brokers.
+        to_stdout: write scores to standard output too, as JSON lines.
+        kafka_config: file of further settings of the Kafka client, KEY=VALUE lines.
+        metrics_port: port of /metrics and /healthz; None for none, 0 for any that is free.
+        metrics_address: address that they listen on.
+
+    Raises:
+        StreamError: a name or a number is none that can be used.
+
+    Example:
+        >>> StreamSettings(bootstrap_servers="localhost:9092", out=Path("out"), topics=("../x",))
+        Traceback (most recent call last):
+        acai_jax.errors.StreamError: no name of a topic: '../x'
+    """
+
+    bootstrap_servers: str
+    out: Path
+    topics: tuple[str, ...] = ()
+    programid: int = 1
+    group: str = "acai-jax"
+    preset: Preset | None = None
+    start: Start = "earliest"
+    until_end: bool = False
+    batch_size: int = 256
+    batch_seconds: float | int = 0.5
+    filters: tuple[str, ...] = ()
+    filters_file: Path | None = None
+    to_topic: str | None = None
+    to_stdout: bool = False
+    kafka_config: Path | None = None
+    metrics_port: int | None = None
+    metrics_address: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        wanted = (*self.topics, *([self.to_topic] if self.to_topic is not None else []))
+        for name in wanted:
+            if not _TOPIC.fullmatch(name) or name in (".", ".."):
+                raise StreamError(f"no name of a topic: {name!r:.80}")
+        for name in self.filters:
+            if not _FILTER.fullmatch(name):
+                raise StreamError(
+                    f"{name!r:.80} cannot name an output: letters, digits, _ and - only"
+                )
+        if not 1 <= self.batch_size <= 10_000:
+            raise StreamError("--batch-size takes 1 to 10,000")
+        if not 0 < self.batch_seconds <= 60:
+            raise StreamError("--batch-seconds takes up to 60, and more than 0")
+        if self.programid not in (1, 2, 3):
+            raise StreamError("--programid takes 1, 2 or 3")
+        if self.to_topic is not None and self.to_topic in self.topics:
+            raise StreamError(f"--to-topic {self.to_topic} is one of the topics to read")
+
+
+class ClientSettings:
+    """Settings of the Kafka client from a file and the environment, with their secrets.
+
+    Args:
+        path: file of KEY=VALUE lines, as Kafka's own properties files; `#` begins a comment.
+        environment: wins over the file.
+
+    Raises:
+        StreamError: the file cannot be read, or sets what the stream sets itself. The message
+            shows no value.
+
+    Example:
+        >>> client = ClientSettings(None, {"ACAI_JAX_KAFKA_SASL_PASSWORD": "hunter2"})
+        >>> client.values["sasl.password"], client.redact("login with hunter2 failed")
+        ('hunter2', 'login with *** failed')
+    """
+
+    def __init__(
+        self, path: Path | None = None, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self.values = _read_properties(path) if path is not None else {}
+        for name, value in environment.items():
+            if name.startswith(ENVIRONMENT):
+                self.values[name.removeprefix(ENVIRONMENT).lower().replace("_", ".")] = value
+        for name in self.values.keys() & _OURS.keys():
+            raise StreamError(f"{name} is set by {_OURS[name]}: leave it out of the Kafka settings")
+        secrets = {value for name, value in self.values.items() if _SECRET.search(name) and value}
+        self._secrets = sorted(secrets, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"ClientSettings({', '.join(sorted(self.values))})"
+
+    def connection(self) -> dict[str, str]:
+        """Those that any client of the brokers needs."""
+        return {name: v for name, v in self.values.items() if name.startswith(_CONNECTION)}
+
+    def redact(self, text: str) -> str:
+        """The text, with stars in the place of secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _read_properties(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StreamError(f"cannot read the Kafka settings {path}: {reason}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line[0] in "#!":
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not name.strip():
+            raise StreamError(f"{path}, line {number}: not KEY=VALUE")  # which may be a secret
+        found[name.strip()] = value.strip()
+    return found
+
+
+def night_topics(today: datetime.date, programid: int) -> tuple[str, str]:
+    """ZTF's topics of the night of `today` (UT) and of the one before.
+
+    Example:
+        >>> night_topics(datetime.date(2026, 1, 1), 1)
+        ('ztf_20251231_programid1', 'ztf_20260101_programid1')
+    """
+    yesterday = today - datetime.timedelta(days=1)
+    return _night_topic(yesterday, programid), _night_topic(today, programid)
+
+
+def later_topics(
+    subscribed: tuple[str, ...], today: datetime.date, programid: int
+) -> tuple[str, ...]:
+    """The topics to read after midnight: tonight's too, and those that may still hold messages.
+
+    Example:
+        >>> later_topics(("ztf_20251201_programid1",), datetime.date(2026, 1, 1), 1)
+        ('ztf_20251231_programid1', 'ztf_20260101_programid1')
+    """
+    oldest = _night_topic(today - datetime.timedelta(days=_NIGHTS_KEPT), programid)
+    kept = {topic for topic in subscribed if topic >= oldest}
+    return tuple(sorted(kept | {*night_topics(today, programid)}))
+
+
+def _night_topic(night: datetime.date, programid: int) -> str:
+    return f"ztf_{night:%Y%m%d}_programid{programid}"
