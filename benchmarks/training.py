@@ -257,13 +257,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=26_000, help="alerts to simulate")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--max-epochs", type=int, default=100, help="of both, in each round")
+    parser.add_argument("--one-round", action="store_true", help="leave out round two, of both")
     parser.add_argument("--data", type=Path, default=timing.DATA, help="real alerts and weights")
     arguments = parser.parse_args()
     enable_compilation_cache()
     workdir: Path = arguments.workdir
     workdir.mkdir(parents=True, exist_ok=True)
     dataset = arguments.dataset or package_alerts(workdir, arguments.count)
-    config = Config(dataset=dataset, max_epochs=arguments.max_epochs)
+    two = not arguments.one_round
+    config = Config(dataset=dataset, max_epochs=arguments.max_epochs, round_two=two)
     test = load_split(dataset, "test")
     folders = [workdir / f"ours-{seed}" for seed in range(arguments.seeds)]
     ours = np.stack(
