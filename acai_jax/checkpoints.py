@@ -48,10 +48,7 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     Source: Orbax v1 API.
     """
     path = Path(path).absolute()
-    if path.exists() and not is_checkpoint(path):
-        raise CheckpointError(f"{path} exists and is no checkpoint")  # never to be overwritten
-    if path.exists() and not overwrite:
-        raise CheckpointError(f"{path} exists already: --overwrite replaces it")
+    check_place(path, overwrite=overwrite)
     description = {
         "format": _FORMAT,
         "classes": list(bank.classes),
@@ -62,6 +59,15 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
         "acai_jax_version": metadata.version("acai_jax"),
     }
     _save(path, head_weights(bank.heads), description, overwrite)
+
+
+def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raises a `CheckpointError` if heads may not be saved at `path`, before any work is done."""
+    path = Path(path).absolute()
+    if path.exists() and not is_checkpoint(path):
+        raise CheckpointError(f"{path} exists and is no checkpoint")  # never to be overwritten
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path} exists already: --overwrite replaces it")
 
 
 def load_heads(path: str | os.PathLike[str]) -> HeadBank:

@@ -9,6 +9,7 @@ import polars as pl
 import tyro
 
 from acai_jax import nights
+from acai_jax.calibrate_command import calibrate
 from acai_jax.console import (
     clear_errors,
     console,
@@ -384,7 +385,8 @@ def _without_output(files: list[Path], out: Path) -> list[Path]:
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    for command in (score, show, convert, simulate, fetch_night, dataset, evaluate, stream):
+    commands = (score, show, convert, simulate, fetch_night, dataset, evaluate, calibrate, stream)
+    for command in commands:
         app.command(command)
     app.command(name="filter")(filter_table)
     with clear_errors():

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from acai_jax.errors import AcaiError, NoAlertsError
 from acai_jax.schema import score_columns
 
 if TYPE_CHECKING:
+    from acai_jax.calibrate import Calibration
     from acai_jax.card import Card
     from acai_jax.evaluate import Evaluation
 
@@ -190,6 +191,25 @@ def print_evaluation(found: "Evaluation") -> None:
     for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
         if count := found.source.get("counts", {}).get(key):
             console.print(f"{key.replace('_', ' ')}: {count:,}")
+
+
+def print_calibrations(found: "Mapping[str, Calibration]") -> None:
+    """Prints the temperature of each head to standard output, and what it changes."""
+    table = Table()
+    table.add_column("head")
+    for column in ("T", "NLL", "calibrated", "ECE", "calibrated", "pos.", "neg.", "unscored"):
+        table.add_column(column, justify="right")
+    for name, each in found.items():
+        numbers = (f"{number:.4f}" for number in (*each.nll, *each.ece))
+        counts = (f"{count:,}" for count in (each.positives, each.negatives, each.unscored))
+        table.add_row(Text(name), f"{each.temperature:g}", *numbers, *counts)
+    Console(highlight=False, markup=False).print(table)
+    for name, each in found.items():
+        if each.held:
+            separated = "its positives and negatives are perfectly separated, which leaves it open"
+            why = separated if each.temperature == 1 else "the best one lies beyond"
+            note = f"note: the temperature of {name} is held at {each.temperature:g}: {why}"
+            console.print(note, style="yellow", soft_wrap=True)
 
 
 def print_pass_rates(rates: pl.DataFrame) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Float32, Int, Key
 
 from acai_jax.layers import Dropout, FeatureNorm, SeparableConv
 from acai_jax.schema import CUTOUTS, FEATURE_NAMES, Preset
@@ -29,7 +29,8 @@ from acai_jax.separable_gradients import fast_cpu_block
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 Provenance = Mapping[str, Any]
 """Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
-are the labels that it was trained to find, where it has others than its own name."""
+are the labels that it was trained to find, where it has others than its own name; "temperature" is
+what its logits are divided by before they become scores, where it has been calibrated."""
 
 _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "relu": jax.nn.relu,
@@ -216,6 +217,16 @@ class HeadBank:
             raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
+        for name, value in zip(self.classes, self.temperatures, strict=True):
+            if not 0 < value < np.inf:
+                raise ValueError(f"temperature of {name} is {value}, not a positive number")
+
+    @property
+    def temperatures(self) -> Float32[np.ndarray, " k"]:
+        """What each head's logits are divided by before they become scores; 1 unless calibrated."""
+        return np.array(
+            [self.provenance[c].get("temperature", 1) for c in self.classes], np.float32
+        )
 
 
 def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:

@@ -71,6 +71,7 @@ class Scorer:
         bank: the heads, their names and versions.
         weights_dir: where to look for braai's weights, which alerts without `drb` need under the
             preset "acai"; loaded at the first such alert.
+        as_logits: give logits in place of scores everywhere, as calibration needs them.
 
     Example:
         >>> scorer = Scorer.load("published")  # doctest: +SKIP
@@ -78,7 +79,11 @@ class Scorer:
     """
 
     def __init__(
-        self, bank: HeadBank, *, weights_dir: str | os.PathLike[str] | None = None
+        self,
+        bank: HeadBank,
+        *,
+        weights_dir: str | os.PathLike[str] | None = None,
+        as_logits: bool = False,
     ) -> None:
         self.bank = bank
         on_cpu = jax.default_backend() == "cpu"
@@ -87,6 +92,7 @@ class Scorer:
         self._threads = loky.cpu_count() if on_cpu else 1
         self._pool = ThreadPoolExecutor(self._threads)
         options = cpu_compiler_options() if on_cpu else None
+        temperatures = bank.temperatures[None]
         leaves, structure = jax.tree.flatten(bank.heads)
         self._leaves: list[Array] = leaves
         self.compiled_batches: list[int] = []
@@ -95,7 +101,9 @@ class Scorer:
         def forward(leaves: list[Array], features: Array, triplets: Array) -> tuple[Array, Array]:
             self.compiled_batches.append(len(features))  # runs when traced, not when called
             logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
-            return logits, jax.nn.sigmoid(logits)
+            if (temperatures != 1).any():  # otherwise the program stays as it was
+                logits = logits / temperatures
+            return logits, logits if as_logits else jax.nn.sigmoid(logits)
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)

@@ -45,6 +45,7 @@ ORDER = (
     *("score", "parts", "filters", "pictures"),
     *("html", "themes", "card", "card_pictures", "card_page"),
     *("metrics", "bootstrap", "strata", "judged", "labelled", "examples", "evaluate"),
+    "calibrate",
     *("metrics_json", "report_pictures", "report"),
     *(
         "stream",
@@ -58,7 +59,7 @@ ORDER = (
         "stream.run",
         "stream.logs",
     ),
-    *("console", "stream_command", "cli"),
+    *("console", "calibrate_command", "stream_command", "cli"),
 )
 
 

@@ -367,7 +367,10 @@ def test_the_folder_belongs_to_one_run(finished, tmp_path):
 def earlier(tmp_path_factory):
     """A checkpoint of three heads."""
     heads = create_heads(SMALL, 3, jax.random.key(5))
-    provenance = {name: {"version": f"test_{name}"} for name in "hob"}
+    provenance = {
+        name: {"version": f"test_{name}+T{number}", "temperature": number}
+        for number, name in enumerate("hob", 2)
+    }
     bank = HeadBank(heads, ("h", "o", "b"), provenance)
     path = tmp_path_factory.mktemp("earlier") / "heads"
     save_heads(bank, path)
@@ -390,6 +393,8 @@ def test_one_head_is_replaced_and_one_is_added(simulated_dataset, earlier, tmp_p
     for name in ("h", "b"):
         chex.assert_trees_all_equal(one_head(bank, name), one_head(before, name))
         assert bank.provenance[name] == before.provenance[name]
+    assert bank.temperatures.tolist() == [2, 1, 4, 1]
+    assert "+T" not in bank.provenance["o"]["version"]
     new, old = one_head(bank, "o"), one_head(before, "o")
     assert all(not np.array_equal(new[name], old[name]) for name in new)
     assert bank.provenance["real"]["positives"] == ["h", "o", "n", "v"]
