@@ -78,6 +78,43 @@ def read_container(
         >>> next(read_container(b"no container"))
         AvroError('not an Avro container: its magic bytes are missing')
     """
+    for item in _records(buffer, skip):
+        yield item if isinstance(item, AvroError) else item[0]
+
+
+def one_record_containers(
+    buffer: Buffer, skip: frozenset[str] = frozenset()
+) -> Iterator[tuple[bytes, dict[str, Any]] | AvroError]:
+    """Cuts a container into one for each record, with the same schema and the same bytes inside.
+
+    Args:
+        buffer: the whole container.
+        skip: as for `read_container`; the new containers hold these fields all the same.
+
+    Yields:
+        (container, record), or an `AvroError` for each stretch that is damaged.
+
+    Example:
+        >>> next(one_record_containers(b"no container"))
+        AvroError('not an Avro container: its magic bytes are missing')
+    """
+    head = sync = b""
+    for item in _records(buffer, skip):
+        if isinstance(item, AvroError):
+            yield item
+            continue
+        record, block, start, end = item
+        if not head:
+            header = read_header(buffer)
+            head, sync = _uncompressed_head(header), header.sync
+        encoded = block[start:end]
+        yield b"".join((head, _long(1), _long(len(encoded)), encoded, sync)), record
+
+
+def _records(
+    buffer: Buffer, skip: frozenset[str]
+) -> Iterator[tuple[dict[str, Any], bytes, int, int] | AvroError]:
+    """(record, its block, start and end there), and an error for each stretch that is damaged."""
     try:
         header = read_header(buffer)
         read_record = compile_schema(header.schema, skip)
@@ -99,13 +136,14 @@ def read_container(
             continue
         position = 0
         for index in range(count):
+            start = position
             try:
                 record, position = read_record(data, position)
             except AvroError as error:
                 lost = count - index - 1
                 yield AvroError(f"{error} ({lost} more records lost with it)") if lost else error
                 break
-            yield record
+            yield record, data, start, position
         else:
             if position != len(data):
                 yield AvroError(f"damaged Avro: {len(data) - position} bytes after the last record")
@@ -175,6 +213,24 @@ def _framing(buffer: Buffer, position: int, sync: bytes) -> tuple[int, int, int]
     if buffer[end - _SYNC_BYTES : end] != sync:
         raise AvroError("damaged Avro: a block does not end with the sync marker")
     return count, start, end
+
+
+def _uncompressed_head(header: Header) -> bytes:
+    """The head of a container of the same schema, with the codec null."""
+    entries = ((b"avro.schema", header.schema), (b"avro.codec", b"null"))
+    fields = [_long(len(field)) + field for entry in entries for field in entry]
+    return b"".join((MAGIC, _long(len(entries)), *fields, _long(0), header.sync))
+
+
+def _long(value: int) -> bytes:
+    """A number from 0 up as Avro writes it: zigzag, then seven bits to a byte."""
+    value <<= 1
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def _decompress(payload: bytes, codec: str) -> bytes:

@@ -25,6 +25,7 @@ from acai_jax.console import (
     stretches_progress,
 )
 from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
+from acai_jax.replay_command import replay
 from acai_jax.schema import Preset
 from acai_jax.stream_command import stream
 
@@ -385,8 +386,18 @@ def _without_output(files: list[Path], out: Path) -> list[Path]:
 def main() -> None:
     """Entry point of `acai-jax`."""
     app = tyro.extras.SubcommandApp()
-    commands = (score, show, convert, simulate, fetch_night, dataset, evaluate, calibrate, stream)
-    for command in commands:
+    for command in (
+        score,
+        show,
+        convert,
+        simulate,
+        fetch_night,
+        dataset,
+        evaluate,
+        calibrate,
+        stream,
+        replay,
+    ):
         app.command(command)
     app.command(name="filter")(filter_table)
     with clear_errors():

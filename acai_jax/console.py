@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from acai_jax.calibrate import Calibration
     from acai_jax.card import Card
     from acai_jax.evaluate import Evaluation
+    from acai_jax.replay import Replayed
 
 console: Final = Console(stderr=True, highlight=False, markup=False)
 """Where commands report; their answers go to standard output or to files."""
@@ -83,6 +84,29 @@ def scoring_progress(total_bytes: int) -> Iterator[Callable[[int, int, float], N
             task, advance=read, alerts=f"{alerts:,}", rate=f"{rate:,.0f}"
         )
         bar.update(task, completed=total_bytes)
+
+
+@contextlib.contextmanager
+def replay_progress() -> Iterator[Callable[[str, int, int, int], None]]:
+    """Yields what is told (phase, bytes done, bytes in all, alerts done)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[alerts]} alerts, {task.fields[rate]}/s"),
+        TimeElapsedColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bar:
+
+        def report(phase: str, done: int, total: int, alerts: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(phase, total=None, alerts="0", rate="0")
+            seconds = max(bar.tasks[tasks[phase]].elapsed or 0.0, 1e-3)
+            shown = {"alerts": f"{alerts:,}", "rate": f"{alerts / seconds:,.0f}"}
+            bar.update(tasks[phase], completed=done, total=total, **shown)
+
+        yield report
 
 
 @contextlib.contextmanager
@@ -164,6 +188,18 @@ def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: floa
     table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
     table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
     console.print(table)
+
+
+def print_replayed(found: "Replayed", topic: str) -> None:
+    """Prints what became of replayed alerts."""
+    rate = found.delivered / max(found.seconds, 1e-9)
+    console.print(f"{topic}: {found.delivered:,} alerts delivered, {rate:,.0f} a second")
+    if found.rejected:
+        console.print(f"not sent, because they are no readable Avro: {found.rejected:,}")
+        for reject in found.rejects:
+            console.print(f"  {reject.origin}: {reject.reason}", soft_wrap=True)
+        if found.rejected > len(found.rejects):
+            console.print(f"  and {found.rejected - len(found.rejects):,} more")
 
 
 def print_evaluation(found: "Evaluation") -> None:

@@ -59,7 +59,8 @@ ORDER = (
         "stream.run",
         "stream.logs",
     ),
-    *("console", "calibrate_command", "stream_command", "cli"),
+    *("messages", "replay"),
+    *("console", "calibrate_command", "stream_command", "replay_command", "cli"),
 )
 
 
@@ -107,7 +108,7 @@ def test_peers_are_never_needed(peer):
 
 def test_only_writers_use_fastavro():
     users = {m for m in ORDER if "fastavro" in imports(source(m))}
-    assert users == {"simulate.run", "stream.outputs"}
+    assert users == {"simulate.run", "stream.outputs", "messages"}
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from acai_jax.errors import StreamError
@@ -11,6 +11,7 @@ from acai_jax.stream.settings import ClientSettings, StreamSettings
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer
+    from confluent_kafka.admin import AdminClient
 
 log: Final = logging.getLogger("acai_jax.stream")
 
@@ -33,12 +34,12 @@ class Connection:
     """What all clients of a stream share: settings, secrets, and what the brokers last said.
 
     Args:
-        settings: of the stream.
+        servers: HOST:PORT of one or more brokers, with commas.
         client: further settings of the client.
     """
 
-    def __init__(self, settings: StreamSettings, client: ClientSettings) -> None:
-        self._settings = settings
+    def __init__(self, servers: str, client: ClientSettings) -> None:
+        self._servers = servers
         self._client = client
         self._refusals = {code(name) for name in _REFUSALS}
         self._said: set[str] = set()
@@ -48,22 +49,24 @@ class Connection:
         # what the client's own log has to say comes to `on_error` as well, but for debugging
         self._logger.setLevel(logging.DEBUG if "debug" in client.values else logging.CRITICAL + 1)
 
-    def consumer(self, on_commit: Callable[[Any, list[Any]], None]) -> "Consumer":
+    def consumer(
+        self, settings: StreamSettings, on_commit: Callable[[Any, list[Any]], None]
+    ) -> "Consumer":
         """A consumer that commits nothing by itself.
 
         Args:
+            settings: of the stream.
             on_commit: told (error or None, partitions) of each commit that was not waited for.
 
         Raises:
             StreamError: a setting is none, the brokers cannot be reached, or they refuse us.
         """
-        settings = self._settings
         config = {
             "queued.max.messages.kbytes": _QUEUE_KBYTES,
             "fetch.queue.backoff.ms": 50,  # a second by default: longer than the queue lasts
             "topic.metadata.refresh.interval.ms": 10_000,  # a night's topic appears at any time
             **self._client.values,
-            "bootstrap.servers": settings.bootstrap_servers,
+            "bootstrap.servers": self._servers,
             "group.id": settings.group,
             "auto.offset.reset": settings.start,
             "enable.auto.commit": False,
@@ -71,7 +74,7 @@ class Connection:
             "enable.partition.eof": settings.until_end,
             "on_commit": on_commit,
         }
-        consumer = self._make("Consumer", config)
+        consumer = self._make(require("confluent_kafka").Consumer, config)
         self._reach(consumer.list_topics, lambda: consumer.poll(0))
         return consumer
 
@@ -84,17 +87,35 @@ class Connection:
         kafka = require("confluent_kafka")
         config = {
             **self._client.connection(),
-            "bootstrap.servers": self._settings.bootstrap_servers,
+            "bootstrap.servers": self._servers,
             "transactional.id": transactional_id,
             "linger.ms": 5,
             "compression.type": "lz4",
         }
-        producer = self._make("Producer", config)
+        producer = self._make(kafka.Producer, config)
         try:
             producer.init_transactions(_CONNECT_SECONDS)
         except kafka.KafkaException as error:
             raise StreamError(f"cannot begin transactions: {self.explain(error)}") from None
         return producer
+
+    def plain_producer(self, config: Mapping[str, object]) -> "Producer":
+        """A producer without transactions, once the brokers answer.
+
+        Args:
+            config: settings, which those of the user override.
+
+        Raises:
+            StreamError: as for `consumer`.
+        """
+        kafka = require("confluent_kafka")
+        producer = self._make(kafka.Producer, self._overridden(config))
+        self._reach(producer.list_topics, lambda: producer.poll(0))
+        return producer
+
+    def administrator(self) -> "AdminClient":
+        """A client that makes topics."""
+        return self._make(require("confluent_kafka.admin").AdminClient, self._overridden({}))
 
     def explain(self, error: Exception) -> str:
         """What an error says, without secrets."""
@@ -122,17 +143,19 @@ class Connection:
             self._said.clear()
             log.info("going on")
 
-    def _make(self, kind: str, config: dict[str, Any]) -> Any:
+    def _overridden(self, config: Mapping[str, object]) -> dict[str, object]:
+        return {**config, **self._client.values, "bootstrap.servers": self._servers}
+
+    def _make(self, kind: Callable[..., Any], config: dict[str, Any]) -> Any:
         kafka = require("confluent_kafka")
         config = {**config, "error_cb": self.on_error}
         try:
-            return getattr(kafka, kind)(config, logger=self._logger)
+            return kind(config, logger=self._logger)
         except (kafka.KafkaException, ValueError, TypeError) as error:
             raise StreamError(f"Kafka settings: {self.explain(error)}") from None
 
     def _reach(self, list_topics: Callable[..., Any], poll: Callable[[], object]) -> None:
         kafka = require("confluent_kafka")
-        servers = self._settings.bootstrap_servers
         deadline = time.monotonic() + _CONNECT_SECONDS
         while True:
             try:
@@ -142,9 +165,9 @@ class Connection:
                 why = self.explain(error)
             poll()  # which is when `on_error` is called
             if self._refused is not None:
-                raise StreamError(f"{servers} refuses us: {self._refused}")
+                raise StreamError(f"{self._servers} refuses us: {self._refused}")
             if time.monotonic() > deadline:
-                raise StreamError(f"cannot reach {servers}: {why}")
+                raise StreamError(f"cannot reach {self._servers}: {why}")
 
     def refuses(self, error: Any) -> bool:
         """Whether an error is one that waiting does not mend."""

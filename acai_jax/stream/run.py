@@ -73,7 +73,9 @@ def run_stream(
     health = Health(_STALL_SECONDS)
     preset = settings.preset or scorer.bank.preset
     sinks = Sinks(settings, scorer.bank, preset, metrics)
-    connection = Connection(settings, client or ClientSettings(settings.kafka_config))
+    connection = Connection(
+        settings.bootstrap_servers, client or ClientSettings(settings.kafka_config)
+    )
     stream = Stream(settings, scorer, sinks, connection, metrics, health, stop)
     server = None
     try:
@@ -114,7 +116,7 @@ class Stream:
         self._scoring = ThreadPoolExecutor(2)
         self._writing = ThreadPoolExecutor(1)
         self._failed = False
-        self._consumer: Consumer = connection.consumer(self._on_commit)
+        self._consumer: Consumer = connection.consumer(settings, self._on_commit)
         self._sender: TransactionalSender | None = None
         self._topics: tuple[str, ...] = ()
         self._missing: set[str] = set()

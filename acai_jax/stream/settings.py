@@ -96,8 +96,7 @@ class StreamSettings:
     def __post_init__(self) -> None:
         wanted = (*self.topics, *([self.to_topic] if self.to_topic is not None else []))
         for name in wanted:
-            if not _TOPIC.fullmatch(name) or name in (".", ".."):
-                raise StreamError(f"no name of a topic: {name!r:.80}")
+            check_topic(name)
         for name in self.filters:
             if not _FILTER.fullmatch(name):
                 raise StreamError(
@@ -172,6 +171,18 @@ def _read_properties(path: Path) -> dict[str, str]:
             raise StreamError(f"{path}, line {number}: not KEY=VALUE")  # which may be a secret
         found[name.strip()] = value.strip()
     return found
+
+
+def check_topic(name: str) -> None:
+    """Raises a `StreamError` for what cannot be the name of a topic.
+
+    Example:
+        >>> check_topic("../x")
+        Traceback (most recent call last):
+        acai_jax.errors.StreamError: no name of a topic: '../x'
+    """
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
+        raise StreamError(f"no name of a topic: {name!r:.80}")
 
 
 def night_topics(today: datetime.date, programid: int) -> tuple[str, str]:
