@@ -103,8 +103,8 @@ def replay_progress() -> Iterator[Callable[[str, int, int, int], None]]:
             if phase not in tasks:
                 tasks[phase] = bar.add_task(phase, total=None, alerts="0", rate="0")
             seconds = max(bar.tasks[tasks[phase]].elapsed or 0.0, 1e-3)
-            shown = {"alerts": f"{alerts:,}", "rate": f"{alerts / seconds:,.0f}"}
-            bar.update(tasks[phase], completed=done, total=total, **shown)
+            rate = f"{alerts / seconds:,.0f}"
+            bar.update(tasks[phase], completed=done, total=total, alerts=f"{alerts:,}", rate=rate)
 
         yield report
 

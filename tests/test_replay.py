@@ -68,12 +68,16 @@ def test_a_topic_is_made_and_its_partitions_take_turns(broker: Broker, night, fi
 
 def test_the_rate_is_kept(broker: Broker, night):
     topic = broker.create_topic()
-    started = time.monotonic()
+    started = time.time()
     found = replay(night, settings(broker, topic, rate=30.0))
-    assert time.monotonic() - started >= found.seconds >= 39 / 30
-    times = [message.timestamp()[1] for message in broker.messages(topic)]
-    # none is early, by the broker's whole milliseconds
-    assert all(t - times[0] >= 1000 * n / 30 - 60 for n, t in enumerate(times))
+    assert found.seconds >= 39 / 30
+    assert_none_is_early(broker, topic, [started + n / 30 for n in range(40)])
+
+
+def assert_none_is_early(broker: Broker, topic: str, due: list[float]) -> None:
+    times = [message.timestamp()[1] / 1000 for message in broker.messages(topic)]
+    early = [planned - t for planned, t in zip(due, times, strict=True)]
+    assert max(early) < 0.01
 
 
 def test_own_timing_sorts_alerts_and_keeps_their_distances(broker: Broker, tmp_path):
@@ -83,7 +87,7 @@ def test_own_timing_sorts_alerts_and_keeps_their_distances(broker: Broker, tmp_p
         (tmp_path / f"{9 - number}.avro").write_bytes(avro_bytes(record))
     (tmp_path / "timeless.avro").write_bytes(avro_message({"diaSourceId": 7}))
     topic = broker.create_topic()
-    phases = []
+    phases, started = [], time.time()
     found = replay(
         tmp_path,
         settings(broker, topic, speed=86400 * 2.0),
@@ -91,10 +95,7 @@ def test_own_timing_sorts_alerts_and_keeps_their_distances(broker: Broker, tmp_p
     )
     candids = [read_packet(value).candid % 1000 for value in values(broker, topic)]
     assert candids == [0, 1, 2, 3]
-    times = [message.timestamp()[1] for message in broker.messages(topic)]
-    assert found.seconds >= 1
-    for day, since in zip((0.0, 0.5, 1.0, 2.0), times, strict=True):
-        assert since - times[0] >= 1000 * day / 2 - 60
+    assert_none_is_early(broker, topic, [started + day / 2 for day in (0.0, 0.5, 1.0, 2.0)])
     assert [reject.kind for reject in found.rejects] == ["missing field"]
     assert found.rejects[0].origin.endswith("timeless.avro")
     assert phases[-1] == ("sending", True)
@@ -157,7 +158,7 @@ def test_a_broker_that_stays_away_fails_what_was_not_confirmed(night):
 
         def report(phase: str, done: int, total: int, alerts: int) -> None:
             told.append(alerts)
-            if alerts == 10:
+            if alerts >= 10:
                 broker.kill()
 
         found = replay(
