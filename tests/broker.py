@@ -110,6 +110,12 @@ class Broker:
             made.result(SECONDS)
         return name
 
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic, which gives its memory back."""
+        admin = self._admin()
+        for deleted in admin.delete_topics([name]).values():
+            deleted.result(SECONDS)
+
     def topics(self) -> dict[str, int]:
         """Names of the topics that exist, and their numbers of partitions."""
         found = self._admin().list_topics(timeout=SECONDS).topics  # naming one would create it
