@@ -246,6 +246,9 @@ def print_calibrations(found: "Mapping[str, Calibration]") -> None:
             why = separated if each.temperature == 1 else "the best one lies beyond"
             note = f"note: the temperature of {name} is held at {each.temperature:g}: {why}"
             console.print(note, style="yellow", soft_wrap=True)
+        if each.ece[1] > each.ece[0]:
+            note = f"note: the ECE of {name} rises: its scores are off as no temperature mends"
+            console.print(note, style="yellow", soft_wrap=True)
 
 
 def print_pass_rates(rates: pl.DataFrame) -> None:

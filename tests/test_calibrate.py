@@ -18,8 +18,9 @@ from sklearn.metrics import log_loss
 from test_checkpoints import save_altered
 
 from acai_jax import cli
-from acai_jax.calibrate import TEMPERATURES, calibrate, fit_temperature
+from acai_jax.calibrate import TEMPERATURES, Calibration, calibrate, fit_temperature
 from acai_jax.checkpoints import load_heads, save_heads
+from acai_jax.console import print_calibrations
 from acai_jax.errors import CheckpointError, EvaluationError
 from acai_jax.evaluate import Model, evaluate
 from acai_jax.labelled import AlertsSource, DatasetSource
@@ -264,6 +265,25 @@ def test_the_command_writes_a_checkpoint_that_scores(trained, simulated_dataset,
     logits = -np.log(1 / plain["acai_h"].filter(scored).to_numpy().astype(np.float64) - 1)
     expected = expit(logits / bank.provenance["h"]["temperature"])
     np.testing.assert_allclose(table["acai_h"].filter(scored), expected, atol=1e-5)
+
+
+def test_what_a_temperature_cannot_do_is_said(capsys):
+    usual = Calibration(1.3, False, 10, 90, 0, nll=(0.2, 0.1), ece=(0.2, 0.1))
+    print_calibrations(
+        {
+            "h": usual,
+            "open": dataclasses.replace(usual, temperature=1.0, held=True),
+            "far": dataclasses.replace(usual, temperature=100.0, held=True),
+            "worse": dataclasses.replace(usual, ece=(0.1, 0.2)),
+        }
+    )
+    said = capsys.readouterr()
+    assert "1.3" in said.out
+    notes = [line for line in said.err.splitlines() if line.startswith("note")]
+    assert len(notes) == 3
+    assert "of open is held at 1: its positives and negatives are perfectly separated" in notes[0]
+    assert "of far is held at 100: the best one lies beyond" in notes[1]
+    assert "the ECE of worse rises" in notes[2]
 
 
 @pytest.mark.parametrize(
