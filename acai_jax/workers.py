@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any, Final, TypeVar
 
 import loky
@@ -109,13 +110,14 @@ def map_chunks(
     if workers == 0:
         yield from map(function, chunked)
         return
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through to new workers
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
     executor = loky.ProcessPoolExecutor(
         workers, initializer=_end_with_parent, initargs=(os.getpid(),)
     )
     try:
         yield from _in_order(
-            chunked, lambda chunk: executor.submit(function, chunk), 2 * workers + 1
+            chunked, lambda chunk: _submit(executor, function, chunk), 2 * workers + 1
         )
     except BrokenProcessPool:
         raise AcaiError(
@@ -125,9 +127,19 @@ def map_chunks(
         executor.shutdown(kill_workers=True)
 
 
+def _submit(
+    executor: loky.ProcessPoolExecutor, function: Callable[[Chunk], Result], chunk: Chunk
+) -> "Future[Result]":
+    """Submits work; a worker that starts on it never hears Ctrl-C, which is for its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return executor.submit(function, chunk)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_parent(parent: int) -> None:
     """Ties this worker's end to its parent's: a lost one would wait for ever with its result."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
 
     def watch() -> None:
         while os.getppid() == parent:
