@@ -14,6 +14,7 @@ Results go to benchmarks/results/stream-<device>.json and stream-long-run-<devic
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -44,6 +45,7 @@ MEGABYTE = 2**20
 DISTINCT = 1_000  # alerts simulated; copies of them differ in candid alone
 PARTITIONS = 4
 WARM_UP = 32
+WAVE = 10 * DISTINCT
 SESSION_MS = "6000"  # the tests' broker forms a group after half of it
 PEER_ALERTS = 100
 LOST_SECONDS = 120.0
@@ -105,15 +107,15 @@ def streaming(
     command += ["--bootstrap-servers", broker.bootstrap, "--weights", str(weights)]
     command += ["--group", out.name, *(flag for name in topics for flag in ("--topic", name))]
     environment = {**os.environ, "ACAI_JAX_KAFKA_SESSION_TIMEOUT_MS": SESSION_MS}
-    with (out.parent / f"{out.name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log, env=environment)
+    log = out.parent / f"{out.name}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, env=environment)
         try:
             yield process
         finally:
             process.terminate()
-            process.wait()
-    if process.returncode:
-        sys.exit((out.parent / f"{out.name}.log").read_text())
+            if process.wait():
+                sys.exit(f"acai-jax stream ended with {process.returncode}:\n{log.read_text()}")
 
 
 class Watcher(threading.Thread):
@@ -319,24 +321,30 @@ class Memory(threading.Thread):
         }
 
 
+def similar_copies(alerts: list[Alert], count: int) -> Iterator[bytes]:
+    """As `copies`, with those of one alert after each other, so that they compress well."""
+    for first in range(0, count, WAVE):
+        numbers = range(first, min(first + WAVE, count))
+        for number in sorted(numbers, key=lambda number: number % len(alerts)):
+            yield from copies(alerts, number, 1)
+
+
 def long_run(
     console: Console, alerts: list[Alert], folder: Path, weights: Path, count: int
 ) -> dict[str, object]:
-    """Streams `count` alerts; the broker, which keeps all in memory, drops topics that are read."""
-    waves = [(first, min(5_000, count - first)) for first in range(0, count, 5_000)]
+    """Streams `count` alerts; compressed, because the tests' broker keeps all in memory."""
     out = folder / "long"
+    messages = similar_copies(alerts, count)
     with running_broker() as broker:
-        topics = [broker.create_topic(PARTITIONS) for _ in waves]
-        with streaming(broker, out, weights, topics) as process, watching(out) as watcher:
+        topic = broker.create_topic(PARTITIONS)
+        with streaming(broker, out, weights, [topic]) as process, watching(out) as watcher:
             memory = Memory(stream=process.pid, broker=broker.pid)
-            for index, (first, size) in enumerate(waves):
-                broker.produce(topics[index], copies(alerts, first, size))
-                if index == 0:
-                    watcher.wait_for(1, process)
+            for sent in range(0, count, WAVE):
+                wave = itertools.islice(messages, WAVE)
+                broker.produce(topic, wave, compression="zstd")
+                watcher.wait_for(max(1, sent), process)  # at most two waves are under way
+                if not sent:
                     memory.start()
-                watcher.wait_for(first, process)  # what is under way is one wave at the most
-                if index:
-                    broker.delete_topic(topics[index - 1])
                 console.print(f"{watcher.rows:,} alerts flushed")
             watcher.wait_for(count, process)
             tenths = memory.finish()
@@ -345,7 +353,9 @@ def long_run(
     rate = (last_rows - first_rows) / (end - start)
     console.print(f"{count:,} alerts, {rate:,.0f} alerts/s")
     for name, figures in tenths.items():
-        console.print(f"highest resident memory of {name} in each tenth [MB]: {figures}")
+        console.print(
+            f"highest resident memory of {name} in each tenth [MB]: {figures}", soft_wrap=True
+        )
     return {
         "alerts": count,
         "alerts_per_second": rate,

@@ -12,6 +12,8 @@ Its limits, which tests must know:
   2000. Set it in every test.
 - `authentication=True` demands SASL/SCRAM, but no user can be made (that takes a user): every
   password is wrong. Without it, SASL is refused.
+- Deleting a topic under a consumer that reads it crashes the client (librdkafka 2.6 to 2.16 looks
+  up a name that this broker's answer leaves out). Leave topics where they are.
 - It creates a topic when a producer names it; a consumer gets "unknown topic". It ignores topic
   settings such as retention, and cannot delete records. Messages of 12 MB pass.
 """
@@ -110,23 +112,24 @@ class Broker:
             made.result(SECONDS)
         return name
 
-    def delete_topic(self, name: str) -> None:
-        """Deletes a topic, which gives its memory back."""
-        admin = self._admin()
-        for deleted in admin.delete_topics([name]).values():
-            deleted.result(SECONDS)
-
     def topics(self) -> dict[str, int]:
         """Names of the topics that exist, and their numbers of partitions."""
         found = self._admin().list_topics(timeout=SECONDS).topics  # naming one would create it
         return {name: len(topic.partitions) for name, topic in found.items()}
 
     def produce(
-        self, topic: str, messages: Iterable[bytes], *, partition: int = -1, timestamp: int = 0
+        self,
+        topic: str,
+        messages: Iterable[bytes],
+        *,
+        partition: int = -1,
+        timestamp: int = 0,
+        compression: str = "none",
     ) -> None:
         """Sends messages: each to `partition` or to any; with a time in ms, or with now."""
         failed: list[KafkaError] = []
-        producer = self._client(Producer, {"message.max.bytes": 20_000_000, "linger.ms": 1})
+        settings = {"message.max.bytes": 20_000_000, "linger.ms": 1}
+        producer = self._client(Producer, {**settings, "compression.type": compression})
         for message in messages:
             producer.produce(
                 topic,
