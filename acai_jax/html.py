@@ -44,6 +44,8 @@ td { min-width: 4rem; }
 .facts td { overflow-wrap: anywhere; }
 .lines { white-space: pre; }
 .number { text-align: right; white-space: nowrap; }
+.long { max-height: 30rem; overflow-y: auto; }
+.long thead th { position: sticky; top: 0; background: var(--panel); }
 .pictures { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; padding: 0.75rem; background: var(--panel); border: 1px solid var(--line);
@@ -68,7 +70,8 @@ figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.5rem; }
   font-size: 0.8rem; font-variant-numeric: tabular-nums; }
 .cards dt { color: var(--soft); }
 .cards dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
-@media print { body { max-width: none; } figure { break-inside: avoid; } }
+@media print { body { max-width: none; } figure { break-inside: avoid; }
+  .long { max-height: none; } }
 """
 
 
@@ -82,6 +85,8 @@ class Picture:
     caption: str
 
 
+_MANY_ROWS: Final = 40  # of a table that scrolls
+_LONG_WORD: Final = 16  # letters of what may be broken, such as a date may not
 _GALLERY: Final = 'class="gallery"'
 _SCRIPT: Final = """
 for (const gallery of document.querySelectorAll(".gallery")) {
@@ -111,7 +116,7 @@ class Exhibit:
     """One card of a gallery.
 
     Attributes:
-        png: its picture, for light and for dark pages.
+        png: its picture, for light and for dark pages, if it has one.
         alt: the words for who cannot see it.
         title: its heading.
         text: lines below it.
@@ -120,7 +125,7 @@ class Exhibit:
         numbers: what it can be sorted by: a key of letters, and its number.
     """
 
-    png: bytes
+    png: bytes | None
     alt: str
     title: str
     text: str
@@ -181,7 +186,7 @@ def paragraph(text: str) -> str:
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
-    """A table, whose first column names its rows; it scrolls sideways where it is too wide.
+    """A table, whose first column names its rows; it scrolls where it is too wide, or too long.
 
     Args:
         caption: what it shows.
@@ -198,7 +203,8 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int
     def cell(index: int, value: str | int) -> str:
         text = html.escape(value if isinstance(value, str) else f"{value:,}")
         if index == 0:
-            return f'<th scope="row">{text}</th>'
+            word = "" if " " in text or len(text) > _LONG_WORD else " class=lines"
+            return f'<th scope="row"{word}>{text}</th>'
         if index in numeric:
             return f'<td class="number">{text}</td>'
         return f'<td class="lines">{text}</td>' if "\n" in text else f"<td>{text}</td>"
@@ -213,7 +219,8 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | int
     name = html.escape(caption)
     return (
         # focusable, so that the keyboard can scroll it
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{name}">'
+        f'<div class="scroll{" long" if len(rows) > _MANY_ROWS else ""}" role="region" '
+        f'tabindex="0" aria-label="{name}">'
         f"<table{'' if header else ' class=facts'}>\n"
         f"<caption>{name}</caption>\n{f'<thead><tr>{head}</tr></thead>' if header else ''}\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
@@ -287,10 +294,13 @@ def _card(exhibit: Exhibit) -> str:
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
         for name, value in exhibit.facts
     )
+    picture = ""
+    if exhibit.png is not None:
+        source, alt = _data(exhibit.png), html.escape(exhibit.alt)
+        picture = f'<img src="{source}" alt="{alt}" loading="lazy">'
     return (
-        f'<li {data}><img src="{_data(exhibit.png)}" alt="{html.escape(exhibit.alt)}" '
-        f'loading="lazy"><h3>{html.escape(exhibit.title)}</h3><p>{html.escape(exhibit.text)}</p>'
-        f"<dl>{facts}</dl></li>"
+        f"<li {data}>{picture}<h3>{html.escape(exhibit.title)}</h3>"
+        f"<p>{html.escape(exhibit.text)}</p><dl>{facts}</dl></li>"
     )
 
 

@@ -13,14 +13,15 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from acai_jax.alert_stamps import read_stamps
 from acai_jax.datasets import Records, images_of, packet_of
-from acai_jax.errors import EvaluationError, Reject
+from acai_jax.errors import EvaluationError
 from acai_jax.labels import Labels, read_labels
 from acai_jax.pictures import KEY_FEATURES
 from acai_jax.schema import FEATURE_NAMES, score_columns
 from acai_jax.score import Scorer, column_type
-from acai_jax.sources import Paths, decode, encoded_alerts, source_files
-from acai_jax.stamps import Images, readable_stamps
+from acai_jax.sources import Paths, source_files
+from acai_jax.stamps import Images
 
 Report = Callable[[int, int], None]
 """Is told how much is done, and how much there is to do."""
@@ -143,17 +144,7 @@ class AlertsSource:
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
         """The stamps of some rows, by candid; those files are read once more."""
-        wanted, origins = set(rows["candid"]), set(rows["origin"])
-        found: dict[int, Images] = {}
-        for encoded in encoded_alerts(self._files):
-            if encoded.origin not in origins:
-                continue
-            for alert in decode(encoded):
-                if not isinstance(alert, Reject) and alert.candid in wanted:
-                    found.setdefault(alert.candid, readable_stamps(alert.cutouts))
-            if len(found) == len(wanted):
-                break
-        return found
+        return read_stamps(self._files, rows["candid"].to_list(), set(rows["origin"]))
 
 
 Source = DatasetSource | AlertsSource

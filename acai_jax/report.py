@@ -12,13 +12,13 @@ from typing import Final
 import numpy as np
 
 from acai_jax import html, report_pictures
-from acai_jax.card import class_name, utc
+from acai_jax.card import class_name
 from acai_jax.evaluate import Evaluation, Example, HeadEvaluation
+from acai_jax.exhibits import alert_exhibit
 from acai_jax.judged import COMPARED
 from acai_jax.metrics import THRESHOLDS
 from acai_jax.metrics_json import SCALARS, metrics_of, unscored
 from acai_jax.parts import write_atomically
-from acai_jax.pictures import FILTERS, KEY_FEATURES
 from acai_jax.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
@@ -258,37 +258,14 @@ def _exhibit(found: Evaluation, place: int, example: Example) -> html.Exhibit:
     text = f"{class_name(example.head)}, {example.kind}: {score:.4f}, label {row['label']}"
     if example.kind == "disagreement":
         text += f"; {found.against}: {row[others]:.4f}"
-    scores = [
-        (f"score {name}", f"{row[f'acai_{name}']:.4f}")
-        for name in found.heads
-        if row[f"acai_{name}"] is not None
-    ]
-    features = [
-        (name, f"{row[name]:.4g}{f' {unit}' if unit else ''}")
-        for name, unit in KEY_FEATURES
-        if row.get(name) is not None
-    ]
-    facts = [
-        *scores,
-        ("filter", FILTERS.get(row["fid"], f"fid {row['fid']}")),
-        ("date", f"{utc(row['jd']):%Y-%m-%d}"),
-        *features,
-    ]
     target = row["label"] in head.positives
-    return html.Exhibit(
-        png=report_pictures.stamps_png(example.images),
-        alt=f"Science, template and difference stamp of {row['objectId']}, candid {row['candid']}",
-        title=row["objectId"],
-        text=f"{text}\ncandid {row['candid']}",
-        facts=facts,
+    return alert_exhibit(
+        row,
+        example.images,
+        found.heads,
+        text=text,
         groups={"head": example.head, "kind": example.kind, "label": row["label"]},
-        numbers={
-            "place": float(place),
-            "error": abs(score - target),
-            "score": score,
-            "magpsf": row["magpsf"] if row["magpsf"] is not None else 99.0,
-            "jd": row["jd"],
-        },
+        numbers={"place": float(place), "error": abs(score - target), "score": score},
     )
 
 

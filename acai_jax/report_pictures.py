@@ -1,6 +1,5 @@
-"""The pictures of an evaluation: error rates, ROC, calibration, groups, agreement, stamps."""
+"""The pictures of an evaluation: error rates, ROC, calibration, groups, agreement."""
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -12,21 +11,15 @@ from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from acai_jax.evaluate import Evaluation
 from acai_jax.html import Picture
 from acai_jax.judged import COMPARED, Comparison
 from acai_jax.metrics import THRESHOLDS
-from acai_jax.pictures import stretch
-from acai_jax.schema import STAMP_SIZE
-from acai_jax.stamps import Images
 from acai_jax.themes import WIDTH, Theme, class_colour, draw_picture, short_name
 
 _BAND: Final = 0.2  # opacity
 _LOWEST_RATE: Final = 1e-4
-_GAP: Final = 3  # [pixel] between stamps
-_NO_DATA: Final = 255  # index of transparent pixels
 
 
 def draw_error_rates(found: Evaluation) -> Picture:
@@ -335,30 +328,6 @@ def draw_comparison(found: Evaluation) -> Picture:
 def _difference(comparison: Comparison, key: str) -> str:
     middle = comparison.first[key] - comparison.second[key]
     return f"{middle:+.4f} ({comparison.low[key]:+.4f} to {comparison.high[key]:+.4f})"
-
-
-def stamps_png(images: Images) -> bytes:
-    """Science, template and difference side by side, a pixel for a pixel; transparent where none.
-
-    Example:
-        >>> stamps_png((None, None, np.ones((63, 63), np.float32)))[1:4]
-        b'PNG'
-    """
-    width = len(images) * STAMP_SIZE + (len(images) - 1) * _GAP
-    canvas = np.full((STAMP_SIZE, width), _NO_DATA, np.uint8)
-    for channel, image in enumerate(images):
-        if image is None:
-            continue
-        shown = stretch(image, logarithmic=channel < 2)
-        left = channel * (STAMP_SIZE + _GAP)
-        indices = np.where(np.isnan(shown), _NO_DATA, np.nan_to_num(shown) * (_NO_DATA - 1))
-        canvas[: image.shape[0], left : left + image.shape[1]] = np.rint(indices)
-    picture = Image.fromarray(canvas, "P")
-    bone = matplotlib.colormaps["bone"](np.linspace(0, 1, _NO_DATA))[:, :3]
-    picture.putpalette((bone * 255).round().astype(np.uint8).tobytes() + b"\0\0\0")
-    png = io.BytesIO()
-    picture.save(png, "png", optimize=True, transparency=_NO_DATA)
-    return png.getvalue()
 
 
 def _colour(found: Evaluation, head: str) -> str:

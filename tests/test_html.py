@@ -106,6 +106,20 @@ def test_a_text_of_several_lines_is_not_broken():
     assert found.all("td") == [{"class": "lines"}]
 
 
+def test_only_a_long_table_scrolls_down():
+    rows = [["2026-07-01", number] for number in range(100)]
+    classes = [
+        Reader(acai_html.table("Nights", ["night", "alerts"], part)).all("div")[0]["class"]
+        for part in (rows[:20], rows)
+    ]
+    assert classes == ["scroll", "scroll long"]
+
+
+def test_a_date_is_not_broken():
+    found = Reader(acai_html.table("Nights", [], [["2026-07-01", "x"], ["variable star", "x"]]))
+    assert [cell.get("class") for cell in found.all("th")] == ["lines", None]
+
+
 # --- galleries -------------------------------------------------------------------------------
 
 

@@ -1,17 +1,13 @@
 """Pictures of an evaluation are drawn for whatever heads there are, with words for each."""
 
-import io
-
 import numpy as np
 import polars as pl
 import pytest
 from evaluations import PROVENANCE, score_table, small_evaluation
-from PIL import Image
 from test_card_pictures import is_drawn, pixels
 
 from acai_jax import report_pictures
 from acai_jax.evaluate import evaluate_table
-from acai_jax.pictures import stretch
 
 DRAWERS = (
     report_pictures.draw_error_rates,
@@ -71,20 +67,3 @@ def test_fnr_is_solid_and_fpr_dashed_in_the_colours_of_the_classes():
     for colour in ("#0072B2", "#CC79A7"):
         wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
         assert (np.abs(shown - wanted).max(axis=-1) < 0.02).sum() > 300
-
-
-def test_stamps_are_shown_pixel_for_pixel():
-    image = np.random.default_rng(0).normal(10, 3, (63, 63)).astype(np.float32)
-    image[:7] = np.nan
-    small = image[:, :62]
-    png = report_pictures.stamps_png((image, None, small))
-    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
-    assert shown.shape == (63, 3 * 63 + 6, 4)
-    visible = shown[..., 3] > 0
-    np.testing.assert_array_equal(visible[:, :63], np.isfinite(stretch(image, logarithmic=True)))
-    assert not visible[:, 63:132].any()
-    expected = stretch(small, logarithmic=False)
-    brightness = shown[:, 132:194, :3].sum(axis=-1).astype(float)
-    seen = np.isfinite(expected)
-    order = np.corrcoef(brightness[seen], expected[seen])[0, 1]
-    assert order > 0.98
