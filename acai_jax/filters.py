@@ -15,6 +15,7 @@ An alert without scores never passes, whatever the expression says, unless it is
 
 import dataclasses
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ _ALLOWED: Final = (
     *(exp.Greatest, exp.Least, exp.Abs, exp.Sqrt, exp.Pow, exp.Exp, exp.Ln, exp.Log),
     *(exp.Round, exp.Floor, exp.Ceil, exp.Coalesce, exp.Case, exp.If),
 )
+_MAX_NODES: Final = 1_000  # some 200 comparisons; polars takes minutes for 1,000, or crashes
 _FUNCTIONS: Final = (
     "GREATEST, LEAST, MAX, MIN, ABS, SQRT, POW, EXP, LN, LOG, ROUND, FLOOR, CEIL, COALESCE"
 )
@@ -160,17 +162,16 @@ def compile_filter(where: str, schema: Mapping[str, Any]) -> Filter:
         raise FilterError(_pointed(what, where, first.get("line"), first.get("col"))) from None
     except TokenError:
         raise FilterError(_pointed("a quote is not closed", where)) from None
+    except RecursionError:
+        raise FilterError("the expression is nested too deeply") from None
+    if sum(1 for _ in tree.walk()) > _MAX_NODES:
+        raise FilterError(f"the expression is too long: it has more than {_MAX_NODES:,} parts")
+    written = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
     tree = tree.transform(_over_each_row)
     for node in tree.walk():
         _check_node(node, where, schema)
-    text = tree.sql(dialect=_DIALECT)
-    expression = _expression(text, where, schema)
-    parts = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
-    stages = tuple(
-        (sql, _expression(sql, where, schema))
-        for sql in (part.sql(dialect=_DIALECT) for part in parts)
-    )
-    return Filter(where, stages, expression)
+    stages = tuple((part.sql(), _expression(part, where, schema)) for part in written)
+    return Filter(where, stages, _expression(tree, where, schema))
 
 
 def apply_filter(
@@ -193,7 +194,7 @@ def apply_filter(
     """
     frame = with_derived_columns(table.lazy())
     found = compile_filter(where, frame.collect_schema())
-    return frame.filter(_passes(frame, found.expression, include_unscored)).collect()
+    return frame.filter(passing(frame, found.expression, include_unscored)).collect()
 
 
 def pass_rates(
@@ -214,7 +215,7 @@ def pass_rates(
     left = pl.repeat(True, pl.len())
     stages = [("all alerts", left)]
     if not include_unscored:
-        left = _passes(frame, left, include_unscored)
+        left = passing(frame, left, include_unscored)
         stages.append(("scored", left))
     for text, expression in found.stages:
         left = left & expression.fill_null(False)
@@ -279,7 +280,21 @@ def read_filters(path: str | os.PathLike[str]) -> dict[str, NamedFilter]:
     return found
 
 
-def _passes(frame: pl.LazyFrame, expression: pl.Expr, include_unscored: bool) -> pl.Expr:
+def as_toml(name: str, where: str) -> str:
+    """A filter as `read_filters` takes it, to be kept in a file.
+
+    Example:
+        >>> print(as_toml("bright", "magpsf < 16"))
+        [bright]
+        where = "magpsf < 16"
+    """
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    quoted = [json.dumps(text, ensure_ascii=False) for text in (name, where)]
+    return f"[{name if bare else quoted[0]}]\nwhere = {quoted[1]}"
+
+
+def passing(frame: pl.LazyFrame, expression: pl.Expr, include_unscored: bool) -> pl.Expr:
+    """Where alerts pass: an expression, and scores that are there, unless they need not be."""
     names = frame.collect_schema().names()
     scores = score_columns(names)
     if include_unscored or not scores:
@@ -322,8 +337,9 @@ def _check_node(node: exp.Expr, where: str, schema: Mapping[str, Any]) -> None:
             )
 
 
-def _expression(sql: str, where: str, schema: Mapping[str, Any]) -> pl.Expr:
+def _expression(tree: exp.Expr, where: str, schema: Mapping[str, Any]) -> pl.Expr:
     """The expression, after a trial on an empty table, which finds types that do not fit."""
+    sql = tree.transform(_over_each_row).sql(dialect=_DIALECT)
     try:
         expression = pl.sql_expr(sql)
         kind = pl.DataFrame(schema=dict(schema)).select(expression).dtypes[0]

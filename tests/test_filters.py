@@ -13,6 +13,7 @@ from acai_jax.errors import FilterError
 from acai_jax.filters import (
     NAMED_FILTERS,
     apply_filter,
+    as_toml,
     compile_filter,
     named_filter,
     pass_rates,
@@ -20,6 +21,7 @@ from acai_jax.filters import (
     with_derived_columns,
 )
 from acai_jax.score import score_table_schema
+from acai_jax.simulate import write_alerts
 
 SCHEMA = score_table_schema("honvb")
 
@@ -51,35 +53,63 @@ def score_table(count: int, seed: int, unscored: float = 0.1) -> pl.DataFrame:
     )
 
 
-def papers_filter(row: dict) -> bool:
-    """The paper's early-supernova filter, by hand."""
-    h, o, n, v, b = (row[f"acai_{c}"] for c in "honvb")
-    if None in (h, o, n, v, b) or row["ssdistnr"] is None:
-        return False
-    known = 0 <= row["ssdistnr"] <= 12
-    return (
-        h > np.float32(0.8)
-        and max(b, n, v, o) < np.float32(0.1)
-        and row["ndethist"] < 5
-        and row["isdiffpos"] in ("t", "1")
-        and not known
-    )
+# as the paper writes it, section 5
+PAPERS_FILTER = (
+    "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
+    "AND is_positive_subtraction AND NOT is_known_ss_object"
+)
+
+
+def papers_filter(table: pl.DataFrame) -> list[int]:
+    """The candids of the alerts that the paper's filter keeps, in NumPy."""
+    h, o, n, v, b = (table[f"acai_{c}"].to_numpy() for c in "honvb")
+    largest = np.max([b, n, v, o], axis=0)  # NaN, null in the table, is neither above nor below
+    distance = table["ssdistnr"].cast(pl.Float32).to_numpy()
+    passed = (h > np.float32(0.8)) & (largest < np.float32(0.1))
+    passed &= table["ndethist"].cast(pl.Float64).to_numpy() < 5
+    passed &= np.isin(table["isdiffpos"].fill_null("").to_numpy(), ["t", "1"])
+    passed &= (distance < 0) | (distance > 12)
+    return table["candid"].to_numpy()[passed].tolist()
+
+
+def test_the_named_filter_is_the_papers():
+    assert NAMED_FILTERS["early_hosted"].where == PAPERS_FILTER
 
 
 def test_the_papers_filter_equals_a_hand_written_one():
     table = score_table(20_000, seed=1)
-    expected = [row["candid"] for row in table.iter_rows(named=True) if papers_filter(row)]
-    passed = apply_filter(table, NAMED_FILTERS["early_hosted"].where)
-    assert passed["candid"].to_list() == expected
-    assert len(expected) > 5
+    passed = apply_filter(table, PAPERS_FILTER)
+    assert passed["candid"].to_list() == papers_filter(table)
+    assert len(passed) > 5
 
 
-def test_the_papers_filter_on_real_scores(real_data):
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), nulls=st.floats(0, 0.5))
+def test_the_papers_filter_with_nulls_in_every_column(seed, nulls):
+    rng = np.random.default_rng(seed)
+    table = score_table(300, seed).with_columns(
+        # few alerts pass by chance
+        acai_h=pl.lit(0.9, pl.Float32),
+        **{f"acai_{c}": pl.lit(0.05, pl.Float32) for c in "onvb"},
+        ndethist=pl.lit(3),
+    )
+    names = [name for name in table.columns if name not in ("candid", "objectId")]
+    missing = {name: pl.Series(rng.random(len(table)) < nulls) for name in names}
+    table = table.with_columns(
+        pl.when(~missing[name]).then(pl.col(name)).alias(name) for name in names
+    )
+    assert apply_filter(table, PAPERS_FILTER)["candid"].to_list() == papers_filter(table)
+
+
+def test_the_papers_filter_on_real_and_simulated_alerts(real_data, tmp_path):
+    write_alerts(tmp_path, 250, seed=5, proportions={"h": 1.0}, num_workers=0)
     scorer = acai_jax.Scorer.load("published", weights_dir=real_data / "acai_h5")
-    table = scorer.score([real_data / "alerts", real_data / "fink_alerts.parquet"])
-    passed = apply_filter(table, NAMED_FILTERS["early_hosted"].where)
-    expected = [row["candid"] for row in table.iter_rows(named=True) if papers_filter(row)]
-    assert passed["candid"].to_list() == expected
+    real = [real_data / "alerts", real_data / "fink_alerts.parquet"]
+    for paths in (real, tmp_path / "alerts"):
+        table = scorer.score(paths, num_workers=0)
+        passed = apply_filter(table, PAPERS_FILTER)
+        assert passed["candid"].to_list() == papers_filter(table)
+    assert len(passed) > 0  # of the simulated ones
 
 
 @pytest.mark.parametrize("name", NAMED_FILTERS)
@@ -174,6 +204,19 @@ def test_mistakes_are_pointed_at(where, message):
     assert where.splitlines()[0] in str(caught.value) if where else True
 
 
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (" AND ".join(["acai_h > 0.5"] * 2_000), "the expression is too long"),
+        ("(" * 5_000 + "acai_h > 0.5" + ")" * 5_000, "nested too deeply"),
+    ],
+)
+def test_endless_expressions_are_refused(where, message):
+    with pytest.raises(FilterError, match=message) as caught:
+        compile_filter(where, SCHEMA)
+    assert len(str(caught.value)) < 100
+
+
 def test_the_mark_stands_below_the_place():
     with pytest.raises(FilterError) as caught:
         compile_filter("acai_h > 0.5\n  AND nope < 2", {"acai_h": pl.Float32})
@@ -188,6 +231,7 @@ def test_pass_rates_go_down_stage_by_stage():
     rates = pass_rates(table, where)
     assert rates["stage"].to_list()[:2] == ["all alerts", "scored"]
     assert len(rates) == 2 + 5
+    assert "MAX(acai_b, acai_n, acai_v, acai_o) < 0.1" in rates["stage"]  # as it was written
     assert rates["alerts"].to_list() == sorted(rates["alerts"], reverse=True)
     assert rates["alerts"][0] == 5_000
     assert rates["objects"][0] == table["objectId"].n_unique()
@@ -213,6 +257,14 @@ def test_filters_of_ones_own(tmp_path):
             read_filters(path)
     with pytest.raises(FilterError, match="cannot read filters"):
         read_filters(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["mine", "my filter", 'a "b" \\ c', "é"])
+def test_filters_are_read_as_they_are_written(name, tmp_path):
+    where = "ssnamenr = 'it''s \"x\" \\ é' AND magpsf < 16"
+    path = tmp_path / "filters.toml"
+    path.write_text(as_toml(name, where), encoding="utf-8")
+    assert read_filters(path)[name].where == where
 
 
 def test_scores_compare_as_they_are_stored():
