@@ -269,7 +269,10 @@ def filter_table(
     where: str | None = None,
     name: str | None = None,
     filters: Path | None = None,
+    mongo: Path | None = None,
     out: Path | None = None,
+    report: Path | None = None,
+    alerts: tuple[Path, ...] = (),
     include_unscored: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -280,22 +283,35 @@ def filter_table(
         where: SQL expression over its columns, such as "acai_h > 0.8 AND n_detections < 5".
         name: a named filter instead: early_hosted, anomaly, likely_tde, moving, or your own.
         filters: TOML file of your own filters, [NAME] where = "EXPRESSION", for --name.
+        mongo: JSON file of a MongoDB aggregation pipeline instead, as Kowalski and BOOM hold
+            filters; its translation is printed.
         out: .parquet or .csv file for the alerts that pass; by default some are printed.
+        report: folder for report.html: pass rates by stage, night and class, and what passes.
+        alerts: where the alerts' packets lie, for the report's stamps; by default where they were
+            scored.
         include_unscored: let alerts without scores pass too, if the expression is true for them.
         overwrite: replace OUT.
     """
-    from acai_jax.filters import apply_filter, named_filter, pass_rates
+    from acai_jax.filters import apply_filter, as_toml, named_filter, pass_rates
 
-    if (where is None) == (name is None):
-        raise AcaiError("give either --where EXPRESSION or --name NAME")
+    if [where, name, mongo].count(None) != 2:
+        raise AcaiError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
+    if alerts and report is None:
+        raise AcaiError("--alerts is for --report")
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise OutputError(f"{out} should end in .parquet or .csv")
     if out is not None and out.exists() and not overwrite:
         raise OutputError(f"{out} exists: --overwrite replaces it")
+    why = None
     if name is not None:
         chosen = named_filter(name, filters)
-        where = chosen.where
-        console.print(f"{name}: {chosen.why}", soft_wrap=True)
+        where, why = chosen.where, chosen.why
+        console.print(f"{name}: {why}", soft_wrap=True)
+    if mongo is not None:
+        from acai_jax.mongo import read_pipeline
+
+        where, name = read_pipeline(mongo, include_unscored=include_unscored), mongo.stem
+        console.print(as_toml(name, where), soft_wrap=True)
     assert where is not None
     scores = pl.scan_parquet(table)
     print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
@@ -308,6 +324,19 @@ def filter_table(
         passed.write_parquet(out)
     if out is not None:
         console.print(f"{out}: {len(passed):,} alerts")
+    if report is not None:
+        from acai_jax.alert_stamps import stamps_of_table
+        from acai_jax.filter_figures import try_filter
+        from acai_jax.filter_report import shown_alerts, write_filter_report
+
+        with console.status("counting"):
+            trial = try_filter(scores, where, include_unscored=include_unscored)
+        with stretches_progress() as begin:
+            images = stamps_of_table(shown_alerts(trial), alerts or None, begin("reading stamps"))
+        with console.status("drawing"):
+            facts = {"table": str(table)}
+            page = write_filter_report(trial, report, images, name=name, why=why, facts=facts)
+        console.print(f"{page}: everything", soft_wrap=True)
 
 
 def evaluate(
