@@ -105,7 +105,7 @@ def try_filter(
 
 
 def _night() -> pl.Expr:
-    """The UTC date: no night of the survey spans midnight there."""
+    """The UTC date, by which the public archive names its nights."""
     days = (pl.col("jd") - UNIX_EPOCH_JD).floor().cast(pl.Int32, strict=False)
     return days.cast(pl.Date).cast(pl.String).fill_null(UNKNOWN)
 
