@@ -107,14 +107,20 @@ class Filter:
 def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
     """Adds the derived columns that filters may use, where the table has what they need.
 
+    NaN becomes null: polars would take it for more than every number.
+
     Example:
         >>> table = pl.LazyFrame({"isdiffpos": ["t", "0", None], "ssdistnr": [-999.0, 3.0, 40.0]})
         >>> with_derived_columns(table).collect()["is_known_ss_object"].to_list()
         [False, True, False]
     """
-    names = table.collect_schema().names()
+    schema = table.collect_schema()
+    names = schema.names()
     scores = score_columns(names)
     derived: list[pl.Expr] = []
+    table = table.with_columns(
+        pl.col(name).fill_nan(None) for name, kind in schema.items() if kind.is_float()
+    )
     if "ndethist" in names:
         derived.append(pl.col("ndethist").alias("n_detections"))
     if "isdiffpos" in names:

@@ -271,3 +271,9 @@ def test_scores_compare_as_they_are_stored():
     # 0.1 in float32 is above 0.1 in float64
     table = pl.DataFrame({"acai_h": pl.Series([0.1, math.nextafter(0.1, 0)], dtype=pl.Float32)})
     assert len(apply_filter(table, "acai_h >= 0.1")) == 2
+
+
+def test_what_is_no_number_is_null():
+    table = pl.DataFrame({"acai_h": [0.9, 0.9], "ssmagnr": [float("nan"), 21.0]})
+    assert apply_filter(table, "ssmagnr > 20")["ssmagnr"].to_list() == [21.0]
+    assert len(apply_filter(table, "ssmagnr IS NULL")) == 1
