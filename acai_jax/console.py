@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -268,10 +269,16 @@ def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
     scores = score_columns(table.columns)
     wanted = ["candid", "objectId", "magpsf", *scores]
     columns = [name for name in wanted if name in table.columns]
-    printed = Table()
+    shown = table.select(columns).head(most)
+    printed = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in columns:
-        printed.add_column(name, justify="left" if name == "objectId" else "right", no_wrap=True)
-    for row in table.select(columns).head(most).iter_rows():
+        width = max((len(str(value)) for value in shown[name]), default=0)
+        justify = "left" if name == "objectId" else "right"
+        header = name.removeprefix("acai_")
+        printed.add_column(
+            header, justify=justify, no_wrap=True, min_width=width if name in columns[:2] else None
+        )
+    for row in shown.iter_rows():
         printed.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
     output = Console(highlight=False, markup=False)
     if len(table):
