@@ -1,9 +1,11 @@
 """The Kafka side of a stream: clients that wait for their brokers, and say so once."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from acai_jax.errors import StreamError
 from acai_jax.stream.extra import require
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 log: Final = logging.getLogger("acai_jax.stream")
+
+T = TypeVar("T")
+
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+Offsets = dict[Place, int]
+"""Where to go on, in each place."""
 
 _CONNECT_SECONDS: Final = 30.0
 _QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
@@ -81,10 +91,12 @@ class Connection:
     def producer(self, transactional_id: str) -> "Producer":
         """A producer whose messages count only once their transaction is committed.
 
+        An earlier producer of the same name is cut off, and its open transaction is undone.
+
         Raises:
-            StreamError: a setting is none, or the brokers have no transactions for us.
+            StreamError: a setting is none.
+            KafkaException: the brokers have no transactions for us, or not now.
         """
-        kafka = require("confluent_kafka")
         config = {
             **self._client.connection(),
             "bootstrap.servers": self._servers,
@@ -92,11 +104,8 @@ class Connection:
             "linger.ms": 5,
             "compression.type": "lz4",
         }
-        producer = self._make(kafka.Producer, config)
-        try:
-            producer.init_transactions(_CONNECT_SECONDS)
-        except kafka.KafkaException as error:
-            raise StreamError(f"cannot begin transactions: {self.explain(error)}") from None
+        producer = self._make(require("confluent_kafka").Producer, config)
+        producer.init_transactions(_CONNECT_SECONDS)
         return producer
 
     def plain_producer(self, config: Mapping[str, object]) -> "Producer":
@@ -116,6 +125,22 @@ class Connection:
     def administrator(self) -> "AdminClient":
         """A client that makes topics."""
         return self._make(require("confluent_kafka.admin").AdminClient, self._overridden({}))
+
+    def committed(self, group: str, places: Iterable[Place]) -> Offsets:
+        """Offsets that a group has committed.
+
+        Raises:
+            KafkaException: the brokers do not say.
+        """
+        kafka = require("confluent_kafka")
+        connection = {**self._client.connection(), "bootstrap.servers": self._servers}
+        admin = require("confluent_kafka.admin").AdminClient(connection, logger=self._logger)
+        wanted = [kafka.TopicPartition(*place) for place in places]
+        asked = admin.list_consumer_group_offsets(
+            [kafka.ConsumerGroupTopicPartitions(group, wanted)], request_timeout=_CONNECT_SECONDS
+        )
+        found = asked[group].result(_CONNECT_SECONDS).topic_partitions
+        return {(p.topic, p.partition): p.offset for p in found}
 
     def explain(self, error: Exception) -> str:
         """What an error says, without secrets."""
@@ -184,104 +209,30 @@ def existing_topics(consumer: "Consumer") -> set[str]:
     return {name for name, topic in topics.items() if topic.error is None}
 
 
-class TransactionalSender:
-    """Sends messages, and commits the offsets behind them, in one transaction: both or neither.
+def partitions(offsets: Mapping[Place, int]) -> list[Any]:
+    """(topic, partition) -> offset, as the client wants it."""
+    partition = require("confluent_kafka").TopicPartition
+    return [partition(topic, number, offset) for (topic, number), offset in offsets.items()]
 
-    Args:
-        connection: of the stream.
-        name: of this worker, unlike that of any other.
-        topics: that must be there.
+
+def in_time(function: Callable[[], T], seconds: float) -> T:
+    """Calls what may never return, in a thread that is left behind if it does not.
 
     Raises:
-        StreamError: as for `Connection.producer`, or there is no such topic.
+        TimeoutError: it has not returned.
+
+    Example:
+        >>> in_time(lambda: time.sleep(60), 0.01)
+        Traceback (most recent call last):
+        TimeoutError
     """
+    future: Future[T] = Future()
 
-    def __init__(self, connection: Connection, name: str, topics: Iterable[str]) -> None:
-        self._connection = connection
-        self._producer = connection.producer(name)
-        kafka = require("confluent_kafka")
-        for topic in topics:
-            try:
-                # asking for it by name lets brokers make it that do such things
-                found = self._producer.list_topics(topic, timeout=_CONNECT_SECONDS).topics
-                if found[topic].error is not None:
-                    found = self._producer.list_topics(topic, timeout=_CONNECT_SECONDS).topics
-                problem = found[topic].error
-            except kafka.KafkaException as error:
-                raise StreamError(
-                    f"cannot write to topic {topic}: {connection.explain(error)}"
-                ) from None
-            if problem is not None:
-                raise StreamError(f"cannot write to topic {topic}: {problem.str()}")
-
-    def send(
-        self,
-        messages: list[tuple[str, bytes, bytes]],
-        offsets: list[Any],
-        group: Any,
-        give_up: Callable[[], bool],
-    ) -> bool:
-        """Sends (topic, key, value) messages and commits offsets, trying until it is done.
-
-        Args:
-            messages: to send.
-            offsets: to commit, as `TopicPartition`s.
-            group: metadata of the consumer's group.
-            give_up: asked after each failure.
-
-        Returns:
-            False where the partitions have gone to another worker: nothing was sent.
-
-        Raises:
-            StreamError: it cannot be done, or not before giving up; nothing was sent.
-        """
-        kafka = require("confluent_kafka")
-        lost = {code("ILLEGAL_GENERATION"), code("UNKNOWN_MEMBER_ID"), code("_FENCED")}
-        lost |= {code("REBALANCE_IN_PROGRESS"), code("FENCED_INSTANCE_ID")}
-        while True:
-            try:
-                self._attempt(messages, offsets, group)
-                self._connection.recovered()
-                return True
-            except kafka.KafkaException as error:
-                reason = error.args[0]
-                why = self._connection.explain(error)
-            if self._connection.refuses(reason) and reason.code() not in lost:
-                raise StreamError(f"cannot send scores: {why}")
-            self._abort()
-            if reason.code() in lost:
-                return False
-            if give_up():
-                raise StreamError(f"scores were not sent: {why}")
-            self._connection.say_once(f"waiting to send scores: {why}")
-            time.sleep(0.5)
-
-    def _attempt(
-        self, messages: list[tuple[str, bytes, bytes]], offsets: list[Any], group: Any
-    ) -> None:
-        kafka = require("confluent_kafka")
-        self._producer.begin_transaction()
-        for topic, key, value in messages:
-            while True:
-                try:
-                    self._producer.produce(topic, key=key, value=value)
-                    break
-                except BufferError:  # its queue is full
-                    self._producer.poll(0.1)
-        self._producer.send_offsets_to_transaction(offsets, group, _CONNECT_SECONDS)
+    def work() -> None:
         try:
-            self._producer.commit_transaction(_CONNECT_SECONDS)
-        except kafka.KafkaException as error:
-            if not error.args[0].retriable():
-                raise
-            self._producer.commit_transaction(_CONNECT_SECONDS)
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
 
-    def _abort(self) -> None:
-        kafka = require("confluent_kafka")
-        try:
-            self._producer.abort_transaction(_CONNECT_SECONDS)
-        except kafka.KafkaException as error:
-            if error.args[0].fatal():
-                raise StreamError(
-                    f"cannot send scores: {self._connection.explain(error)}"
-                ) from None
+    threading.Thread(target=work, daemon=True).start()
+    return future.result(seconds)

@@ -84,7 +84,7 @@ class Metrics:
     def total(self, name: str) -> float:
         """A counter, over all its labels."""
         found = (s for m in self.registry.collect() for s in m.samples if s.name == _name(name))
-        return sum(sample.value for sample in found)
+        return float(sum(sample.value for sample in found))
 
 
 class Health:

@@ -6,6 +6,7 @@ those reads these. Names are Kowalski's.
 
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,8 +19,8 @@ _FIELDS: Final[Mapping[str, str]] = {
     "jd": "double",
     "ra": "double",
     "dec": "double",
-    "fid": "int",
-    "programid": "int",
+    "fid": "long",
+    "programid": "long",
     "magpsf": "float?",
     "drb": "float?",
     "drb_source": "string?",
@@ -82,22 +83,28 @@ class AvroEncoder:
         return buffer.getvalue()
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What a message says."""
-        return {name: row[name] for name in _FIELDS} | {
-            "classifications": {name: row[name] for name in self._names}
-        }
+        """What a message says; what is no number is null, as JSON has no other word for it."""
+        fields = {name: _finite(row[name]) for name in _FIELDS}
+        return fields | {"classifications": {name: _finite(row[name]) for name in self._names}}
 
     def messages(self, rows: pl.DataFrame) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of each row; the key is the candid, in digits."""
-        for row in rows.iter_rows(named=True):
+        for row in self._rows(rows):
             yield str(row["candid"]).encode(), self.encode(row)
 
     def json_lines(self, rows: pl.DataFrame) -> str:
         """A line for each row, with the fields of a message."""
         return "".join(
-            json.dumps(self.record(row), allow_nan=False) + "\n"
-            for row in rows.iter_rows(named=True)
+            json.dumps(self.record(row), allow_nan=False) + "\n" for row in self._rows(rows)
         )
+
+    def _rows(self, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+        # no other columns: a timestamp may be beyond what Python can hold
+        return rows.select(*_FIELDS, *self._names).iter_rows(named=True)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _field(name: str, kind: str) -> dict[str, Any]:
