@@ -1,0 +1,269 @@
+"""Alerts through a real broker: every one scored, once, and everything that is asked beside it."""
+
+import io
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import fastavro
+import polars as pl
+import pytest
+from alerts import avro_bytes, packet_record
+from broker import Broker
+from streams import (
+    Worker,
+    alert,
+    assert_scored,
+    rejects,
+    run,
+    settings,
+    small_bank,
+    wait_for,
+    written,
+)
+
+from acai_jax.cli import filter_table
+from acai_jax.errors import FilterError, StreamError
+from acai_jax.filters import apply_filter
+from acai_jax.score import Scorer
+from acai_jax.simulate import simulate_packets
+from acai_jax.simulate.schema402 import alert_schema
+from acai_jax.stream import loop
+from acai_jax.stream.tables import PLACE, scan_tables
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(small_bank())
+
+
+def test_simulated_alerts_get_the_scores_of_the_scorer(broker: Broker, scorer, tmp_path):
+    schema = fastavro.parse_schema(alert_schema())
+    messages = []
+    for _, _, record in simulate_packets(60, seed=5):
+        buffer = io.BytesIO()
+        fastavro.writer(buffer, schema, [record])
+        messages.append(buffer.getvalue())
+    topic = broker.create_topic(partitions=3)
+    broker.produce(topic, messages)
+    metrics = run(scorer, settings(broker, tmp_path, topic))
+    table = assert_scored(tmp_path, scorer, messages)
+    places = [(m.partition(), m.offset(), m.timestamp()[1]) for m in broker.messages(topic)]
+    found = table.sort("partition", "offset")
+    assert found.select("partition", "offset").rows() == [place[:2] for place in places]
+    assert found["timestamp"].to_physical().to_list() == [place[2] for place in places]
+    assert dict(table.schema)["timestamp"] == PLACE["timestamp"]
+    assert found["origin"][0] == f"{topic}/{places[0][0]}/0"
+    assert metrics.value("scored_total") == 60
+    filter_table(tmp_path, where="acai_h >= 0 AND jd > 0", out=tmp_path / "passed.csv")
+    assert len(pl.read_csv(tmp_path / "passed.csv")) == 60
+    assert sum(broker.committed(tmp_path.name).values()) == 60
+
+
+def test_real_alerts_get_the_scores_of_the_command(broker: Broker, real_data, tmp_path):
+    scorer = Scorer.load("published", weights_dir=real_data / "acai_h5")
+    paths = sorted((real_data / "alerts").glob("*.avro"))
+    messages = [path.read_bytes() for path in paths]
+    topic = broker.create_topic(partitions=2)
+    broker.produce(topic, messages)
+    run(scorer, settings(broker, tmp_path, topic, preset="kowalski"))
+    table = scan_tables(tmp_path).collect().sort("candid")
+    expected = scorer.score(paths, "kowalski").unique("candid").sort("candid")
+    assert table["candid"].equals(expected["candid"])
+    assert table["reason"].equals(expected["reason"])
+    for name in "honvb":
+        assert (table[f"acai_{name}"] - expected[f"acai_{name}"]).abs().max() < 1e-6
+
+
+def test_poison_duplicates_and_huge_messages(broker: Broker, scorer, tmp_path):
+    """5 % poison, 10 % duplicates, one alert of 5 MB, one message of 5 MB that is none."""
+    good = [alert(number) for number in range(120)]
+    stamps = [{"fileName": "huge", "stampData": b"x" * 5_000_000}]
+    big = avro_bytes(packet_record(1, candid=900, cutoutScience=stamps[0]))
+    poison = [b"", b"Obj\x01", good[0][:5000], b"\x00\x00\x00\x00\x07LSST", b"{}", b"z" * 5_000_000]
+    poison += [avro_bytes(), avro_bytes(packet_record(1), packet_record(2))]
+    unscorable = [avro_bytes(packet_record(3, candid=901, scorr=None)), big]
+    messages = [*good[:60], *poison, *good[:12], *unscorable, *good[60:]]
+    topic = broker.create_topic(partitions=2)
+    broker.produce(topic, messages)
+    for _ in range(2):  # the second run, of another group, adds nothing
+        metrics = run(scorer, settings(broker, tmp_path, topic, group=f"g{_}"))
+    table = assert_scored(tmp_path, scorer, [*good, *unscorable])
+    assert table.filter(pl.col("reason").is_not_null())["candid"].to_list() == [900, 901]
+    dead = rejects(tmp_path)
+    assert sorted(dead["raw"]) == sorted([*poison, *unscorable])
+    assert dead["reason"].null_count() == 0
+    assert sorted(dead["candid"].drop_nulls()) == [900, 901]
+    sent = {(m.partition(), m.offset()): m.value() for m in broker.messages(topic)}
+    for row in dead.iter_rows(named=True):
+        assert sent[row["partition"], row["offset"]] == row["raw"]
+    assert metrics.value("duplicates_total") == 134
+    assert metrics.total("rejected_total") == 10
+
+
+def test_a_message_without_content_is_a_reject(broker: Broker, scorer, tmp_path):
+    from confluent_kafka import Producer
+
+    topic = broker.create_topic()
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer.produce(topic, value=None, key=b"deleted")
+    assert producer.flush(20) == 0
+    run(scorer, settings(broker, tmp_path, topic))
+    assert rejects(tmp_path)["reason"].to_list() == ["empty message"]
+
+
+def test_scores_go_to_a_topic_once_also_after_a_stop(broker: Broker, scorer, tmp_path):
+    topic, scores = broker.create_topic(partitions=2), broker.create_topic()
+    bright = tmp_path / "filters.toml"
+    bright.write_text("[bright]\nwhere = 'magpsf < 10'")
+    messages = [alert(number) for number in range(80)]
+    broker.produce(topic, [*messages, *messages[:8]])
+    given = {"to_topic": scores, "filters": ("bright",), "filters_file": bright, "batch_size": 10}
+    with Worker(scorer, settings(broker, tmp_path, topic, until_end=False, **given)):
+        wait_for(lambda: written(tmp_path))
+    run(scorer, settings(broker, tmp_path, topic, **given))
+    table = assert_scored(tmp_path, scorer, messages)
+    found = [(m.key(), decoded(m.value())) for m in broker.messages(scores)]
+    assert [key for key, _ in found] == [str(record["candid"]).encode() for _, record in found]
+    records = {record["candid"]: record for _, record in found}
+    assert len(found) == len(records) == 80
+    for row in table.iter_rows(named=True):
+        record = records[row["candid"]]
+        assert record["objectId"] == row["objectId"]
+        assert record["classifications"]["acai_h"] == row["acai_h"]
+        assert record["classifications"]["acai_h_version"] == "test_h"
+    passed = apply_filter(table, "magpsf < 10")
+    assert 0 < len(passed) < 80
+    expected = sorted(passed["candid"])
+    bright_ones = [decoded(m.value()) for m in broker.messages(f"{scores}_bright")]
+    assert sorted(record["candid"] for record in bright_ones) == expected
+    kept = scan_tables(tmp_path / "filters" / "bright").collect()
+    assert sorted(kept["candid"]) == expected
+    assert sum(broker.committed(tmp_path.name).values()) == 88
+
+
+def decoded(raw: bytes | None) -> dict:
+    assert raw is not None
+    (record,) = fastavro.reader(io.BytesIO(raw))
+    assert isinstance(record, dict)
+    return record
+
+
+def test_standard_output_gets_a_line_of_json_for_each_alert(broker, scorer, tmp_path, capsys):
+    topic = broker.create_topic()
+    broker.produce(topic, [alert(1), alert(1), avro_bytes(packet_record(2, scorr=None))])
+    odd = packet_record(3, magpsf=float("nan"), drb=float("inf"), fid=2**30)
+    broker.produce(topic, [avro_bytes(odd)], timestamp=2**62)  # no date that Python has
+    scores = broker.create_topic()
+    run(scorer, settings(broker, tmp_path, topic, to_stdout=True, to_topic=scores))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [decoded(message.value()) for message in broker.messages(scores)]
+    candids = [1, packet_record(2)["candid"], odd["candid"]]
+    assert [line["candid"] for line in lines] == candids
+    assert (lines[2]["magpsf"], lines[2]["drb"], lines[2]["fid"]) == (None, None, 2**30)
+    assert lines[0]["classifications"]["acai_b"] == pytest.approx(0.5, abs=0.5)
+    assert lines[1]["classifications"]["acai_b"] is None
+    assert lines[1]["reason"] == "null feature: scorr"
+
+
+def test_a_topic_that_is_not_there_is_an_error_when_it_was_named(broker, scorer, tmp_path):
+    there = broker.create_topic()
+    with pytest.raises(StreamError, match=r"no topic ztf_nowhere on 127\.0\.0\.1"):
+        run(scorer, settings(broker, tmp_path, there, "ztf_nowhere"))
+
+
+def test_the_nights_topics_are_waited_for_and_midnight_is_survived(
+    broker: Broker, scorer, tmp_path, monkeypatch, caplog
+):
+    import datetime
+
+    today = datetime.date(2031, 5, 1)
+    monkeypatch.setattr(loop, "_today", lambda: today)
+    with pytest.raises(StreamError, match="no topic ztf_20310430_programid1"):
+        run(scorer, settings(broker, tmp_path))
+    broker.produce("ztf_20310501_programid1", [alert(1)])
+    with Worker(scorer, settings(broker, tmp_path, until_end=False)):
+        wait_for(lambda: written(tmp_path) == [1])
+        today = datetime.date(2031, 5, 2)
+        broker.produce("ztf_20310502_programid1", [alert(2)])
+        wait_for(lambda: len(written(tmp_path)) == 2)
+        broker.produce("ztf_20310501_programid1", [alert(3)])  # late, after midnight
+        wait_for(lambda: len(written(tmp_path)) == 3)
+    waited = [r for r in caplog.messages if "waiting for topic ztf_20310430" in r]
+    assert len(waited) == 1
+
+
+def test_metrics_and_health(broker: Broker, scorer, tmp_path, caplog):
+    caplog.set_level("INFO", "acai_jax.stream")
+    topic = broker.create_topic()
+    future = 4_000_000_000_000  # a message's clock, in the year 2096
+    broker.produce(topic, [alert(1), alert(1), b"poison"], timestamp=future)
+    broker.produce(topic, [avro_bytes(packet_record(4, candid=4, jd=2480000.5))])
+    given = {"until_end": False, "metrics_port": 0, "filters": ("anomaly",)}
+    with Worker(scorer, settings(broker, tmp_path, topic, **given)):
+        wait_for(lambda: len(written(tmp_path)) == 2)
+        (line,) = (text for text in caplog.messages if text.startswith("metrics on"))
+        url = line.removeprefix("metrics on ")
+        assert url.startswith("http://127.0.0.1:")
+        wait_for(lambda: "consumed_total 4.0" in get(url))
+        figures = get(url)
+        for expected in (
+            "acai_jax_stream_scored_total 3.0",
+            'acai_jax_stream_rejected_total{reason="not an Avro container"} 1.0',
+            "acai_jax_stream_duplicates_total 1.0",
+            'acai_jax_stream_clock_skew_total{clock="message"} 1.0',
+            'acai_jax_stream_clock_skew_total{clock="jd"} 1.0',
+            "acai_jax_stream_latency_from_jd_seconds_count 2.0",
+            "acai_jax_stream_latency_from_message_seconds_count 2.0",
+            'acai_jax_stream_passed_total{filter="anomaly"}',
+            "acai_jax_stream_lag 0.0",
+        ):
+            assert expected in figures, expected
+        health = url.replace("/metrics", "/healthz")
+        assert get(health) == "ok\n"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(url.replace("/metrics", "/"))
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read().decode()
+
+
+def test_a_port_that_is_taken_is_a_clear_error(broker: Broker, scorer, tmp_path):
+    port = broker.port
+    with pytest.raises(StreamError, match=f"cannot serve metrics on 127.0.0.1:{port}"):
+        run(scorer, settings(broker, tmp_path, broker.create_topic(), metrics_port=port))
+
+
+def test_mistakes_are_found_before_the_first_message(broker: Broker, scorer, tmp_path):
+    topic = broker.create_topic()
+    broker.produce(topic, [alert(1)])
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[wrong]\nwhere = 'acai_q > 1'")
+    given = settings(broker, tmp_path, topic, filters=("wrong",), filters_file=wrong)
+    with pytest.raises(FilterError, match="no column acai_q"):
+        run(scorer, given)
+    with pytest.raises(FilterError, match="no filter 'none'"):
+        run(scorer, settings(broker, tmp_path, topic, filters=("none",)))
+    given = settings(broker, tmp_path, topic)
+    with pytest.raises(StreamError, match=r'No such configuration property: "sasl\.pasword"'):
+        run(scorer, given, ACAI_JAX_KAFKA_SASL_PASWORD="hunter2")
+    with pytest.raises(StreamError) as caught:
+        run(
+            scorer, given, ACAI_JAX_KAFKA_SECURITY_PROTOCOL="x", ACAI_JAX_KAFKA_SSL_KEY_PASSWORD="x"
+        )
+    assert "***" in str(caught.value)
+    assert broker.committed(tmp_path.name) == {}
+
+
+def test_brokers_that_are_not_there(scorer, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from acai_jax.stream import kafka
+
+    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 0.5)
+    nowhere = SimpleNamespace(bootstrap="127.0.0.1:9")
+    with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1:9"):
+        run(scorer, settings(nowhere, Path(tmp_path), "night"))
