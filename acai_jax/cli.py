@@ -27,6 +27,7 @@ from acai_jax.console import (
 from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
 from acai_jax.replay_command import replay
 from acai_jax.schema import Preset
+from acai_jax.stream.tables import scan_tables
 from acai_jax.stream_command import stream
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def filter_table(
     """Filter a score table: print how many alerts are left after each part, write those that pass.
 
     Args:
-        table: Parquet file written by `acai-jax score`.
+        table: Parquet file written by `acai-jax score`, or the output folder of `acai-jax stream`.
         where: SQL expression over its columns, such as "acai_h > 0.8 AND n_detections < 5".
         name: a named filter instead: early_hosted, anomaly, likely_tde, moving, or your own.
         filters: TOML file of your own filters, [NAME] where = "EXPRESSION", for --name.
@@ -313,7 +314,7 @@ def filter_table(
         where, name = read_pipeline(mongo, include_unscored=include_unscored), mongo.stem
         console.print(as_toml(name, where), soft_wrap=True)
     assert where is not None
-    scores = pl.scan_parquet(table)
+    scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
     print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
     passed = apply_filter(scores, where, include_unscored=include_unscored)
     if out is None:
