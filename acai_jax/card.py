@@ -12,7 +12,7 @@ import polars as pl
 
 from acai_jax.datasets import Records, images_of, open_dataset
 from acai_jax.errors import DatasetError
-from acai_jax.schema import CLASS_NAMES, CLASSES, FEATURE_NAMES
+from acai_jax.schema import CLASS_NAMES, CLASSES, FEATURE_NAMES, UNIX_EPOCH_JD
 from acai_jax.splits import SPLITS, stable_hash
 from acai_jax.stamps import Images
 
@@ -32,7 +32,6 @@ _COLUMNS: Final = {
 }
 _CHUNK_RECORDS: Final = 4096
 _MAGPSF: Final = FEATURE_NAMES.index("magpsf")
-UNIX_EPOCH_JD: Final = 2440587.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from acai_jax.card import UNIX_EPOCH_JD, Card, Example
+from acai_jax.card import Card, Example
 from acai_jax.html import Picture
 from acai_jax.pictures import FILTERS, draw_image
-from acai_jax.schema import STAMP_SIZE
+from acai_jax.schema import STAMP_SIZE, UNIX_EPOCH_JD
 from acai_jax.themes import DPI, WIDTH, Theme, class_colour, draw_picture, short_name
 
 _BINS: Final = 48

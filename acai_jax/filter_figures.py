@@ -6,10 +6,9 @@ from typing import Final
 
 import polars as pl
 
-from acai_jax.card import UNIX_EPOCH_JD
 from acai_jax.errors import FilterError
 from acai_jax.filters import compile_filter, pass_rates, passing, with_derived_columns
-from acai_jax.schema import score_columns
+from acai_jax.schema import UNIX_EPOCH_JD, score_columns
 
 UNKNOWN: Final = "unknown"
 UNSCORED: Final = "not scored"

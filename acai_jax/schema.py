@@ -47,6 +47,9 @@ DRB_INDEX: Final = FEATURE_NAMES.index("drb")
 SENTINEL: Final = -999.0
 """What the survey writes in a field that has no value: no neighbour within reach, for example."""
 
+UNIX_EPOCH_JD: Final = 2440587.5
+"""Julian date of 1970-01-01 00:00 UTC."""
+
 STAMP_SIZE: Final = 63
 """Pixels along each side of a full stamp; 1.01 arcsec each."""
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
 from acai_jax.pictures import FILTERS
+from acai_jax.schema import UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
 _MAGNITUDES: Final = (17.0, 18.0, 19.0, 20.0)
@@ -48,8 +49,7 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
     names = ("fid", "magpsf", "ra", "dec", "jd", "ndethist")
     columns = {name: table[name].cast(pl.Float64).to_numpy() for name in names}
     latitude = np.abs(_galactic_latitude(columns["ra"], columns["dec"]))
-    # the Unix epoch is JD 2440587.5
-    years = (columns["jd"] - 2440587.5) * 86400
+    years = (columns["jd"] - UNIX_EPOCH_JD) * 86400
     years = years.astype("datetime64[s]").astype("datetime64[Y]").astype(np.float64) + 1970
     return {
         "filter": _by_value("filter", columns["fid"], FILTERS, "fid "),

@@ -33,7 +33,7 @@ def stream(
     to_topic: str | None = None,
     stdout: bool = False,
     batch_size: int = 256,
-    batch_seconds: float = 0.5,
+    batch_seconds: float = 0.3,
     kafka_config: Path | None = None,
     metrics_port: int | None = None,
     metrics_address: str = "127.0.0.1",

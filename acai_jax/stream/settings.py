@@ -84,7 +84,7 @@ class StreamSettings:
     start: Start = "earliest"
     until_end: bool = False
     batch_size: int = 256
-    batch_seconds: float | int = 0.5
+    batch_seconds: float | int = 0.3
     filters: tuple[str, ...] = ()
     filters_file: Path | None = None
     to_topic: str | None = None

@@ -18,7 +18,7 @@ from acai_jax.errors import OutputError, Reject
 from acai_jax.filters import apply_filter, named_filter
 from acai_jax.model import HeadBank
 from acai_jax.packet import AlertPacket
-from acai_jax.schema import Preset
+from acai_jax.schema import UNIX_EPOCH_JD, Preset
 from acai_jax.score import score_table_schema
 from acai_jax.sources import Encoded, decode
 from acai_jax.stream.metrics import Metrics
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Messages = list[tuple[str, bytes, bytes]]
 """(topic, key, value) of each."""
 
-_UNIX_EPOCH_JD: Final = 2440587.5
 _REJECT_COLUMNS: Final = {
     "candid": pl.Int64(),
     "objectId": pl.String(),
@@ -182,7 +181,7 @@ class Sinks:
         metrics.duplicates.inc(duplicates)
         for reason in reasons:
             metrics.count_rejected(reason, 1)
-        taken = (ours["jd"] - _UNIX_EPOCH_JD) * 86400
+        taken = (ours["jd"] - UNIX_EPOCH_JD) * 86400
         metrics.observe_latency("jd", now - taken)
         sent = ours["timestamp"].drop_nulls().to_physical() / 1000
         metrics.observe_latency("message", now - sent)
