@@ -172,6 +172,8 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
         text=True,
         env=environment(),
         start_new_session=True,
+        # background jobs of a shell ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     folder = tmp_path / "scores.parquet.parts"
     deadline = time.monotonic() + 60
@@ -181,6 +183,5 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages
-    assert "Traceback" not in messages
     assert "--resume goes on" in messages
     assert "Traceback" not in messages
