@@ -179,7 +179,7 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     deadline = time.monotonic() + 60
     while not (folder / "run.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.5)  # workers are starting
+    time.sleep(1.0)  # workers are starting
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages
