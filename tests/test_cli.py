@@ -38,6 +38,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, "ACAI_JAX_CACHE": str(cache), "COLUMNS": "200", "NO_COLOR": "1"}
 
 
+# background jobs of a shell ignore Ctrl-C, and so do their children
+HEARING_CTRL_C = [
+    *(sys.executable, "-c"),
+    "import os, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+]
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
@@ -166,14 +175,13 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     night = tmp_path / "night.avro"
     night.write_bytes(avro_bytes(*(packet_record(n % 50, candid=n) for n in range(3000))))
     out = tmp_path / "scores.parquet"
+    arguments = ("score", night, "--model", checkpoint, "--out", out, "--workers", "2")
     process = subprocess.Popen(
-        [*COMMAND, "score", night, "--model", checkpoint, "--out", out, "--workers", "2"],
+        [*HEARING_CTRL_C, *COMMAND, *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
         start_new_session=True,
-        # background jobs of a shell ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     folder = tmp_path / "scores.parquet.parts"
     deadline = time.monotonic() + 60
