@@ -9,7 +9,7 @@ two, by Keras' own callbacks. Judges the test split. A balanced error is the mea
 the threshold where they meet; its intervals are from a bootstrap by object. Our heads also score
 the real alerts, and are held to the published classifiers' decisions there.
 
-An hour or more. What is finished stays in --workdir, and the same command goes on from there.
+Hours on two cores. What is finished stays in --workdir, and the same command goes on from there.
 Results go to benchmarks/results/training-<device>.json.
 """
 
