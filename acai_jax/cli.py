@@ -15,19 +15,16 @@ from acai_jax.console import (
     console,
     counting_progress,
     download_progress,
-    print_alerts,
     print_card,
-    print_evaluation,
-    print_pass_rates,
     print_score_summary,
     records_progress,
     scoring_progress,
-    stretches_progress,
 )
-from acai_jax.errors import AcaiError, OutputError, Reject, SourceError
+from acai_jax.errors import AcaiError, Reject, SourceError
+from acai_jax.evaluate_command import evaluate
+from acai_jax.filter_command import filter_table
 from acai_jax.replay_command import replay
 from acai_jax.schema import Preset
-from acai_jax.stream.tables import scan_tables
 from acai_jax.stream_command import stream
 
 if TYPE_CHECKING:
@@ -261,135 +258,6 @@ def dataset(directory: tyro.conf.Positional[Path], /, *, out: Path | None = None
         with console.status("drawing"):
             page = write_card(found, out)
         console.print(f"{page}: everything; its pictures are beside it", soft_wrap=True)
-
-
-def filter_table(
-    table: tyro.conf.Positional[Path],
-    /,
-    *,
-    where: str | None = None,
-    name: str | None = None,
-    filters: Path | None = None,
-    mongo: Path | None = None,
-    out: Path | None = None,
-    report: Path | None = None,
-    alerts: tuple[Path, ...] = (),
-    include_unscored: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Filter a score table: print how many alerts are left after each part, write those that pass.
-
-    Args:
-        table: Parquet file written by `acai-jax score`, or the output folder of `acai-jax stream`.
-        where: SQL expression over its columns, such as "acai_h > 0.8 AND n_detections < 5".
-        name: a named filter instead: early_hosted, anomaly, likely_tde, moving, or your own.
-        filters: TOML file of your own filters, [NAME] where = "EXPRESSION", for --name.
-        mongo: JSON file of a MongoDB aggregation pipeline instead, as Kowalski and BOOM hold
-            filters; its translation is printed.
-        out: .parquet or .csv file for the alerts that pass; by default some are printed.
-        report: folder for report.html: pass rates by stage, night and class, and what passes.
-        alerts: where the alerts' packets lie, for the report's stamps; by default where they were
-            scored.
-        include_unscored: let alerts without scores pass too, if the expression is true for them.
-        overwrite: replace OUT.
-    """
-    from acai_jax.filters import apply_filter, as_toml, named_filter, pass_rates
-
-    if [where, name, mongo].count(None) != 2:
-        raise AcaiError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
-    if alerts and report is None:
-        raise AcaiError("--alerts is for --report")
-    if out is not None and out.suffix not in (".parquet", ".csv"):
-        raise OutputError(f"{out} should end in .parquet or .csv")
-    if out is not None and out.exists() and not overwrite:
-        raise OutputError(f"{out} exists: --overwrite replaces it")
-    why = None
-    if name is not None:
-        chosen = named_filter(name, filters)
-        where, why = chosen.where, chosen.why
-        console.print(f"{name}: {why}", soft_wrap=True)
-    if mongo is not None:
-        from acai_jax.mongo import read_pipeline
-
-        where, name = read_pipeline(mongo, include_unscored=include_unscored), mongo.stem
-        console.print(as_toml(name, where), soft_wrap=True)
-    assert where is not None
-    scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
-    print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
-    passed = apply_filter(scores, where, include_unscored=include_unscored)
-    if out is None:
-        print_alerts(passed)
-    elif out.suffix == ".csv":
-        passed.write_csv(out)
-    else:
-        passed.write_parquet(out)
-    if out is not None:
-        console.print(f"{out}: {len(passed):,} alerts")
-    if report is not None:
-        from acai_jax.alert_stamps import stamps_of_table
-        from acai_jax.filter_figures import try_filter
-        from acai_jax.filter_report import shown_alerts, write_filter_report
-
-        with console.status("counting"):
-            trial = try_filter(scores, where, include_unscored=include_unscored)
-        with stretches_progress() as begin:
-            images = stamps_of_table(shown_alerts(trial), alerts or None, begin("reading stamps"))
-        with console.status("drawing"):
-            facts = {"table": str(table)}
-            page = write_filter_report(trial, report, images, name=name, why=why, facts=facts)
-        console.print(f"{page}: everything", soft_wrap=True)
-
-
-def evaluate(
-    *,
-    out: Path,
-    model: str = "published",
-    dataset: Path | None = None,
-    split: str | None = None,
-    alerts: tuple[Path, ...] = (),
-    labels: Path | None = None,
-    heads: tuple[str, ...] = (),
-    against: str | None = None,
-    weights: Path | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-    note: str | None = None,
-) -> None:
-    """Evaluate heads on labelled alerts: OUT/report.html, OUT/metrics.json and pictures.
-
-    Args:
-        out: folder to write to; an earlier report in it is replaced.
-        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
-        dataset: folder of a packaged dataset; or --alerts and --labels instead.
-        split: of the dataset; by default test.
-        alerts: Avro files, archives or directories, as for `score`.
-        labels: labels.csv of the alerts; with --dataset, labels in place of its own, and only
-            the alerts that they name.
-        heads: only these heads of the model.
-        against: another model to compare with, on the same alerts.
-        weights: folder with the published .h5 files, for work without a network.
-        draws: of the bootstrap by object.
-        seed: of the bootstrap.
-        note: what the report should say first, such as where the labels come from.
-    """
-    from acai_jax.evaluate import Model
-    from acai_jax.evaluate import evaluate as evaluate_model
-    from acai_jax.labelled import open_source
-    from acai_jax.report import write_report
-    from acai_jax.score import enable_compilation_cache
-
-    out.mkdir(parents=True, exist_ok=True)
-    source = open_source(dataset=dataset, split=split, alerts=alerts, labels=labels)
-    enable_compilation_cache()
-    with console.status("loading the model"):
-        chosen = Model.load(model, weights_dir=weights, heads=heads)
-        other = Model.load(against, weights_dir=weights) if against else None
-    with stretches_progress() as report:
-        found = evaluate_model(chosen, source, other, draws=draws, seed=seed, report=report)
-    with console.status("drawing"):
-        page = write_report(found, out, note=note)
-    print_evaluation(found)
-    console.print(f"{page}: everything; metrics.json and pictures are beside it", soft_wrap=True)
 
 
 def _load_scorer(model: str, weights: Path | None) -> "Scorer":

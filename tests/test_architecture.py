@@ -65,7 +65,8 @@ ORDER = (
         "stream.logs",
     ),
     *("messages", "replay"),
-    *("console", "calibrate_command", "stream_command", "replay_command", "cli"),
+    *("console", "calibrate_command", "evaluate_command", "filter_command"),
+    *("stream_command", "replay_command", "cli"),
 )
 
 
