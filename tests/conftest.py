@@ -12,6 +12,8 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from broker import Broker
 
+os.environ["KERAS_BACKEND"] = "jax"  # before anything imports Keras
+
 # before anything imports them: every annotated function then checks its arguments
 install_import_hook(["acai_jax", "train"], "beartype.beartype")
 

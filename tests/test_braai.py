@@ -1,9 +1,5 @@
 """braai against Keras and against the scores of real packets."""
 
-import os
-
-os.environ["KERAS_BACKEND"] = "jax"
-
 import jax.numpy as jnp
 import numpy as np
 import polars as pl

@@ -1,9 +1,5 @@
 """The network: against nnx.Conv and Keras, and as a bank of independent heads."""
 
-import os
-
-os.environ["KERAS_BACKEND"] = "jax"
-
 import chex
 import jax
 import jax.numpy as jnp

@@ -6,7 +6,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from acai_jax.model import HeadConfig, with_weights
@@ -70,21 +69,23 @@ def train_together(programs, state, keys, rows, data, settings=None):
     return programs.train(state, stacked, batches_of(rows), data, axes)
 
 
-def test_a_step_is_amsgrad_on_the_mean_gradient(data):
+def test_a_step_is_that_of_keras_amsgrad_on_the_mean_gradient(data):
+    import keras
+
     keys, state = first_state()
     rows = plan(3)
+    programs = Programs(SMALL, 4)
     found, tally = train_alone(
-        Programs(SMALL, 4), state, keys[0], rows, data, 0, weights=(0.5, 2.0), dropout=(0, 0)
+        programs, state, keys[0], rows, data, 0, weights=(0.5, 2.0), dropout=(0, 0)
     )
-    head = Programs(SMALL, 4)._head
     weights, norm = take(state.weights, 0), take(state.norm, 0)
-    optimizer = optax.amsgrad(1e-3, eps=1e-7)
-    moments = optimizer.init(weights)
+    optimizer = keras.optimizers.Adam(1e-3, amsgrad=True, epsilon=1e-7)
+    variables = {name: keras.Variable(array) for name, array in weights.items()}
     total = 0.0
     for batch in rows:
 
         def loss(weights, batch=batch):
-            logits = with_weights(head, weights | norm)(
+            logits = with_weights(programs._head, weights | norm)(
                 jnp.asarray(data.features[batch]), data.triplets[batch]
             )
             targets = data.targets[0][batch]
@@ -92,15 +93,34 @@ def test_a_step_is_amsgrad_on_the_mean_gradient(data):
             right = jnp.where(targets, scores, 1 - scores)
             return (-jnp.log(right) * np.where(targets, 2.0, 0.5).astype(np.float32)).mean()
 
+        weights = {name: variable.value for name, variable in variables.items()}
         value, gradients = jax.value_and_grad(loss)(weights)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, moments = optimizer.update(gradients, moments)
-        weights = optax.apply_updates(weights, updates)
+        optimizer.apply(list(gradients.values()), [variables[name] for name in gradients])
         total += float(value) * len(batch)
+    weights = {name: variable.value for name, variable in variables.items()}
     chex.assert_trees_all_close(found.weights, weights, atol=1e-5, rtol=1e-4)
     chex.assert_trees_all_equal(found.norm, norm)
     assert float(tally.loss) == pytest.approx(total, rel=1e-4)
     assert int(tally.alerts) == rows.size
+
+
+def test_adam_is_that_of_keras_over_gradients_that_grow_and_shrink():
+    import keras
+
+    rng = np.random.default_rng(0)
+    sizes = np.concatenate([np.geomspace(10, 0.1, 150), np.geomspace(0.1, 30, 150)])
+    gradients = (rng.normal(size=(300, 5)) * sizes[:, None]).astype(np.float32)
+    variable = keras.Variable(np.zeros(5, np.float32))
+    peer = keras.optimizers.Adam(0.01, amsgrad=True, epsilon=1e-7)
+    weights = np.zeros(5, np.float32)
+    state = step.adam().init(weights)
+    for gradient in gradients:
+        peer.apply([jnp.asarray(gradient)], [variable])
+        with jax.numpy_dtype_promotion("standard"):
+            update, state = step.adam().update(gradient, state)
+        weights = weights + 0.01 * update
+        np.testing.assert_allclose(weights, variable.value, atol=1e-5, rtol=1e-4)
+    assert np.abs(weights).max() > 0.1
 
 
 def test_microbatches_give_the_gradient_of_the_batch(data):

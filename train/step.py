@@ -105,9 +105,28 @@ def head_key(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
     return np.asarray(jax.random.key_data(key))
 
 
-def _optimizer() -> optax.GradientTransformation:
-    # the learning rate is an argument of the step: here it is 1
-    return optax.amsgrad(1.0, eps=_ADAM_EPSILON)
+def adam() -> optax.GradientTransformation:
+    """Adam with AMSGrad as Keras has it, for a learning rate of 1.
+
+    The largest second moment is kept as it is, and the bias of the newest corrects it. (Optax keeps
+    the largest corrected one: the first few gradients would slow down a whole training.)
+
+    Example:
+        >>> import numpy as np
+        >>> transformation = adam()
+        >>> state = transformation.init(np.zeros(2, np.float32))
+        >>> np.round(transformation.update(np.array([3.0, -0.1], np.float32), state)[0], 3)
+        Array([-1.,  1.], dtype=float32)
+    """
+    decay, decay_of_squares = 0.9, 0.999
+
+    def bias(count: Array) -> Array:
+        steps = count + 1.0
+        return -jnp.sqrt(1 - decay_of_squares**steps) / (1 - decay**steps)
+
+    plain = {"bias_correction_mu": False, "bias_correction_nu": False}
+    moments = optax.scale_by_amsgrad(decay, decay_of_squares, _ADAM_EPSILON, **plain)
+    return optax.chain(moments, optax.scale_by_schedule(bias))
 
 
 def start_weights(config: HeadConfig, keys: UInt32[np.ndarray, "k 2"]) -> Weights:
@@ -127,7 +146,7 @@ def start_state(weights: Weights) -> HeadState:
     """Heads before their first step, with the leading axis that `weights` have."""
     norm = {name: array for name, array in weights.items() if name.startswith("norm.")}
     trained = {name: array for name, array in weights.items() if name not in norm}
-    optimizer = jax.vmap(_optimizer().init)(trained)
+    optimizer = jax.vmap(adam().init)(trained)
     return HeadState(trained, norm, jax.tree.map(np.asarray, optimizer))
 
 
@@ -208,7 +227,7 @@ def _train_step(
     alerts = (batch.rows >= 0).sum(dtype=jnp.int32)
     gradients = jax.tree.map(lambda gradient: gradient / alerts.astype(jnp.float32), gradients)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-        updates, optimizer = _optimizer().update(gradients, state.optimizer, state.weights)
+        updates, optimizer = adam().update(gradients, state.optimizer, state.weights)
     weights = jax.tree.map(
         lambda weight, update: weight + settings.learning_rate * update, state.weights, updates
     )
