@@ -27,7 +27,7 @@ class Bogus:
         sources: what stands there.
         subtraction: errors of the matching.
         defect: false light in the science image, if that is the cause.
-        repeats: whether it comes back at the same place.
+        detected: share of earlier visits that it made alerts in, at the same place.
         clouds: share of its alerts that come from images taken through thick clouds.
     """
 
@@ -36,31 +36,34 @@ class Bogus:
     sources: tuple[Source, ...]
     subtraction: Subtraction
     defect: Defect | None
-    repeats: bool
+    detected: float
     clouds: float
 
 
+# share of the bogus, and shape (a, b) of the distribution of `Bogus.detected`
 _KINDS: Final = {
-    "bright star": 0.32,
-    "misregistration": 0.18,
-    "cosmic ray": 0.2,
-    "bad column": 0.1,
-    "hot pixels": 0.1,
-    "ghost": 0.1,
+    "bright star": (0.28, (0.2, 10.0)),
+    "fast star": (0.08, (1.0, 8.0)),
+    "misregistration": (0.14, (1.0, 10_000.0)),
+    "cosmic ray": (0.2, (1.0, 10_000.0)),
+    "bad column": (0.1, (1.0, 400.0)),
+    "hot pixels": (0.1, (1.0, 400.0)),
+    "ghost": (0.1, (1.0, 10_000.0)),
 }
 
 
 def draw_bogus(rng: np.random.Generator) -> Bogus:
     """A random false alert."""
-    kind = str(rng.choice(tuple(_KINDS), p=tuple(_KINDS.values())))
-    on_star = kind in ("bright star", "misregistration")
+    kind = str(rng.choice(tuple(_KINDS), p=[share for share, _ in _KINDS.values()]))
+    on_star = kind in ("bright star", "fast star", "misregistration")
     pointing = draw_pointing(rng, "stellar" if on_star else "anywhere")
     sources = background(rng, pointing)
     subtraction, defect = draw_subtraction(rng), None
     if on_star:
         bright = kind == "bright star"
         magnitude = rng.uniform(11.5, 14.5) if bright else rng.uniform(14, 17.5)
-        # the brighter the star, the smaller the error that makes an alert
+        # the brighter the star, the smaller the error that makes an alert; fast stars have moved on
+        # since the reference was taken
         shift = rng.uniform(0.04, 0.25) if bright else rng.uniform(0.15, 0.7)
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
@@ -73,10 +76,10 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
         )
     else:
         defect = _DEFECTS[kind]
-    repeats = kind in ("bright star", "bad column", "hot pixels")
     # few stars are left to match the images by: bright ones leave residuals then
     clouds = 0.4 if on_star else 0.04
-    return Bogus(kind, pointing, tuple(sources), subtraction, defect, repeats, clouds)
+    detected = float(rng.beta(*_KINDS[kind][1]))
+    return Bogus(kind, pointing, tuple(sources), subtraction, defect, detected, clouds)
 
 
 def _cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:

@@ -79,7 +79,7 @@ def hosted(rng: np.random.Generator) -> SkyObject:
         *_supernova(rng, peak),
         # few hosts were ever detected to vary before
         detected=float(rng.beta(1, 25)) if rng.uniform() < 0.3 else 0.0,
-        seen=0.35,
+        seen=0.6,
     )
 
 
@@ -88,7 +88,7 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
     kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.78, 0.12)))
-    offset = rng.rayleigh(0.17)
+    offset = rng.rayleigh(0.21)
     if kind == "quasar":
         centre = Source(
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
@@ -115,7 +115,9 @@ def variable(rng: np.random.Generator) -> SkyObject:
     pointing = draw_pointing(rng, "stellar")
     sources = background(rng, pointing)
     magnitude = float(np.clip(rng.normal(16.1, 1.6), 12.7, 20.5))
-    offset = rng.rayleigh(0.2)
+    offset = rng.rayleigh(0.23)
+    if rng.uniform() < 0.12:  # it has moved since it was catalogued
+        offset += rng.exponential(0.5)
     centre = _moved(star(rng, 0.0, 0.0, magnitude), offset, rng.uniform(0, 2 * math.pi))
     sources = [s for s in sources if s.distance > 1.5]
     start = draw_night(rng, duration=700.0)
@@ -137,8 +139,9 @@ def variable(rng: np.random.Generator) -> SkyObject:
         light,
         start,
         700.0,
-        detected=float(rng.beta(0.9, 2.5)),
-        seen=0.2,
+        # many vary so little that few visits notice
+        detected=float(rng.beta(0.45, 1.6)),
+        seen=0.0,
     )
 
 

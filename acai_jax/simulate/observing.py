@@ -136,7 +136,7 @@ def draw_pointing(rng: np.random.Generator, region: Region) -> Pointing:
         dec=dec,
         latitude=latitude,
         stars=stars,
-        visits_per_year=float(np.clip(rng.lognormal(math.log(290), 0.65), 25, 1500)),
+        visits_per_year=float(np.clip(rng.lognormal(math.log(290), 0.9), 10, 700)),
         field=int(245 + (dec + 30) * 5.4),
         rcid=int(rng.integers(0, 64)),
         xpos=float(rng.uniform(40, 3032)),

@@ -251,17 +251,15 @@ def _history(
 ) -> dict[str, float | int]:
     """Earlier detections at this place, and visits to it."""
     visits = thing.pointing.visits_before(jd)
+    earlier = rng.binomial(visits, thing.detected)
     if isinstance(thing, SkyObject):
         active = thing.duration / 365.25 * thing.pointing.visits_per_year
         fraction = min(1.0, (jd - thing.start) / thing.duration)
-        earlier = rng.binomial(visits, thing.detected)
         if thing.orbit is None:
             # since it is active, a part of all visits saw it
             earlier += rng.binomial(max(0, round(active * fraction)), thing.seen)
         elif rng.uniform() < 0.1:
             earlier = 1
-    else:
-        earlier = rng.geometric(0.3) - 1 if thing.repeats else int(rng.uniform() < 0.1)
     first = max(SURVEY_START, jd - (jd - SURVEY_START) * min(1.0, 0.1 + 0.05 * earlier))
     return {
         "ndethist": 1 + min(int(earlier), visits - 1),
