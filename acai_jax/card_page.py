@@ -7,6 +7,7 @@ from typing import Final
 
 from acai_jax import card_pictures, html
 from acai_jax.card import Card, choose_examples, count_table, fact_table, left_out_table
+from acai_jax.parts import write_file
 
 _EXAMPLES: Final = 6  # of each class
 _STAMPS: Final = (
@@ -57,9 +58,9 @@ def write_card(card: Card, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in (drawn | examples).items():
-        (folder / f"{name}.png").write_bytes(picture.light)
+        write_file(folder / f"{name}.png", picture.light)
     path = folder / "index.html"
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode())
     return path
 
 

@@ -16,7 +16,7 @@ from acai_jax import html
 from acai_jax.card import class_name, utc
 from acai_jax.exhibits import alert_exhibit
 from acai_jax.filter_figures import UNKNOWN, UNSCORED, Trial
-from acai_jax.parts import write_atomically
+from acai_jax.parts import write_file
 from acai_jax.pictures import FILTERS
 from acai_jax.stamps import Images
 from acai_jax.themes import WIDTH, Theme, draw_picture
@@ -105,7 +105,7 @@ def write_filter_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    write_atomically(path, lambda temporary: temporary.write_bytes(page.encode()))
+    write_file(path, page.encode())
     return path
 
 

@@ -205,3 +205,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file that is whole, or not there."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))

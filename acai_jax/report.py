@@ -18,7 +18,7 @@ from acai_jax.exhibits import alert_exhibit
 from acai_jax.judged import COMPARED
 from acai_jax.metrics import THRESHOLDS
 from acai_jax.metrics_json import SCALARS, metrics_of, unscored
-from acai_jax.parts import write_atomically
+from acai_jax.parts import write_file
 from acai_jax.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
@@ -91,15 +91,11 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in (drawn | groups | together | compared).items():
-        _write(folder / f"{name}.png", picture.light)
-    _write(folder / "report.html", page.encode())
+        write_file(folder / f"{name}.png", picture.light)
+    write_file(folder / "report.html", page.encode())
     numbers = json.dumps(metrics_of(found, note=note), indent=1, allow_nan=False) + "\n"
-    _write(folder / "metrics.json", numbers.encode())
+    write_file(folder / "metrics.json", numbers.encode())
     return folder / "report.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _introduction(found: Evaluation) -> str:
