@@ -12,17 +12,21 @@ from acai_jax.separable import separable_conv
 class SeparableConv(nnx.Module):
     """A 3x3 depthwise convolution, then a pointwise one, with bias and without padding."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, precision: str = "float32", rngs: nnx.Rngs
+    ) -> None:
         initialise = nnx.initializers.glorot_uniform()
         # drawn in the shape that Keras gives it, which sets the scale
         depthwise = initialise(rngs.params(), (3, 3, inputs, 1))[..., 0]
         self.depthwise = nnx.Param(depthwise)
         self.pointwise = nnx.Param(initialise(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
+        self.precision = precision
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
         """The convolution, without activation."""
-        return separable_conv(x, self.depthwise[...], self.pointwise[...], self.bias[...])
+        weights = (self.depthwise[...], self.pointwise[...], self.bias[...])
+        return separable_conv(x, *weights, self.precision)
 
 
 class Constant(nnx.Variable):

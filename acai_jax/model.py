@@ -86,6 +86,7 @@ class Head(nnx.Module):
     Args:
         config: hyperparameters.
         rngs: source of the initial weights (Glorot uniform, as Keras).
+        precision: of matrix products and convolutions on accelerators; see `separable_conv`.
 
     Example:
         >>> head = Head(HeadConfig(), rngs=nnx.Rngs(0))
@@ -95,16 +96,16 @@ class Head(nnx.Module):
     Source: Duev & van der Walt 2021, section 3; the published HDF5 files.
     """
 
-    def __init__(self, config: HeadConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadConfig, *, rngs: nnx.Rngs, precision: str = "float32") -> None:
         def dense(inputs: int, outputs: int) -> nnx.Linear:
             kernel_init = nnx.initializers.glorot_uniform()
             return nnx.Linear(
-                inputs, outputs, kernel_init=kernel_init, precision="highest", rngs=rngs
+                inputs, outputs, kernel_init=kernel_init, precision=precision, rngs=rngs
             )
 
         def conv(inputs: int, outputs: int) -> nnx.Module:
             if config.convolution == "separable":
-                return SeparableConv(inputs, outputs, rngs=rngs)
+                return SeparableConv(inputs, outputs, precision=precision, rngs=rngs)
             kernel_init = nnx.initializers.glorot_uniform()
             return nnx.Conv(
                 inputs,
@@ -112,7 +113,7 @@ class Head(nnx.Module):
                 (3, 3),
                 padding="VALID",
                 kernel_init=kernel_init,
-                precision="highest",
+                precision=precision,
                 rngs=rngs,
             )
 
@@ -245,9 +246,11 @@ def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
     return create(key)
 
 
-def _create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
+def _create_heads(
+    config: HeadConfig, count: int, key: Key[Array, ""], precision: str = "float32"
+) -> Head:
     def create(index: Int[Array, ""]) -> Head:
-        return Head(config, rngs=nnx.Rngs(jax.random.fold_in(key, index)))
+        return Head(config, rngs=nnx.Rngs(jax.random.fold_in(key, index)), precision=precision)
 
     return jax.vmap(create)(jnp.arange(count))
 
@@ -284,9 +287,9 @@ def stack_heads(heads: Sequence[Head]) -> Head:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
 
 
-def abstract_heads(config: HeadConfig, count: int) -> Head:
-    """A bank that holds shapes and dtypes in place of numbers."""
-    return jax.eval_shape(lambda: _create_heads(config, count, jax.random.key(0)))
+def abstract_heads(config: HeadConfig, count: int, precision: str = "float32") -> Head:
+    """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
+    return jax.eval_shape(lambda: _create_heads(config, count, jax.random.key(0), precision))
 
 
 def head_weights(heads: nnx.Module) -> dict[str, Any]:

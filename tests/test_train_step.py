@@ -1,6 +1,7 @@
 """The compiled programs: masks, microbatches, independence, and one compilation."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -271,6 +272,17 @@ def test_the_program_is_compiled_once(data, monkeypatch, together):
             )
             for head, (one, _) in enumerate(found):
                 put(jax.tree.map(np.array, state), head, one)
+
+
+def test_less_precision_is_asked_for_in_every_product_of_the_plain_form(data):
+    keys, state = first_state()
+    for precision, name in (("float32", "HIGHEST"), ("tensorfloat32", "HIGH")):
+        head = Programs(SMALL, 4, precision=precision)._head
+        program = functools.partial(step.train_segment, head, 4)
+        one = data._replace(targets=data.targets[0])
+        arguments = (take(state, 0), settings_of(keys[0]), batches_of(plan(1)), one)
+        found = set(re.findall(r"Precision\.(\w+)", str(jax.make_jaxpr(program)(*arguments))))
+        assert found == {name}
 
 
 @pytest.mark.parametrize("together", [False, True])

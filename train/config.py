@@ -42,6 +42,8 @@ class Config:
         patience: epochs without a better validation loss before a head stops.
         max_epochs: a head stops after these in each round.
         round_two: train on with the dropped negatives that were misclassified.
+        precision: of matrix products on accelerators, as JAX names it: less than float32 is faster.
+            Whatever it is, the result is scored in float32.
         microbatch: alerts whose gradient is computed at once, the same gradient in less memory; by
             default what suits the device.
         segment_steps: steps in one call of the compiled program; a run can be interrupted between.
@@ -80,6 +82,7 @@ class Config:
     patience: int = 10
     max_epochs: int = 100
     round_two: bool = True
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     microbatch: int | None = None
     segment_steps: int = 50
     memory_limit_gb: float | None = None

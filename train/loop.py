@@ -100,7 +100,10 @@ class _Run:
     ) -> None:
         self.heads, self.config = heads, heads.config
         self.folder, self.display, self.stop = folder, display, stop
-        self.programs = Programs(heads.config.model, heads.config.microbatch, together=together)
+        config = heads.config
+        self.programs = Programs(
+            config.model, config.microbatch, precision=config.precision, together=together
+        )
         self.state = heads.first_state()
         if self.state.restore(folder):
             display.say(f"going on in round {self.state.round}, epoch {self.state.epoch}")

@@ -272,18 +272,24 @@ class Programs:
     Args:
         config: hyperparameters of the heads.
         microbatch: alerts whose gradient is computed at once; by default what suits the device.
+        precision: of matrix products on accelerators; see `separable_conv`.
         together: run all heads as one program; by default where there is an accelerator.
     """
 
     def __init__(
-        self, config: HeadConfig, microbatch: int | None, *, together: bool | None = None
+        self,
+        config: HeadConfig,
+        microbatch: int | None,
+        *,
+        precision: str = "float32",
+        together: bool | None = None,
     ) -> None:
         on_cpu = jax.default_backend() == "cpu"
         self.together = not on_cpu if together is None else together
         self._pool = ThreadPoolExecutor(loky.cpu_count())
         self._compiling = threading.Lock()
         self._compiled: set[Any] = set()
-        bank = abstract_heads(config, 1)
+        bank = abstract_heads(config, 1, precision)
         head = jax.eval_shape(lambda heads: take_head(heads, 0), bank)
         self._options = cpu_compiler_options() if on_cpu else None
         self._microbatch = microbatch or (_CPU_MICROBATCH if on_cpu else None)
