@@ -140,7 +140,7 @@ def variable(rng: np.random.Generator) -> SkyObject:
         start,
         700.0,
         # many vary so little that few visits notice
-        detected=float(rng.beta(0.45, 1.6)),
+        detected=float(rng.beta(0.8, 2.2)),
         seen=0.0,
     )
 
