@@ -99,18 +99,21 @@ class KerasProtocol:
         model.compile(optimizer=adam, loss="binary_crossentropy")
         targets = self.training.labels == name
         rows, dropped = select_rows(name, targets, config.balance, seed)
-        self._fit(model, name, rows)
+        rng = np.random.default_rng([seed, CLASSES.index(name)])
+        self._fit(model, name, rows, rng)
         called = self._scores(model, self.training, dropped) > 0.5
         if config.round_two and called.any():
-            self._fit(model, name, np.concatenate([rows, dropped[called]]))
+            self._fit(model, name, np.concatenate([rows, dropped[called]]), rng)
         return self._scores(model, self.test, np.arange(len(self.test.labels)))
 
-    def _fit(self, model: Any, name: str, rows: np.ndarray) -> None:
-        """A round: until the validation loss stops to fall; keeps the best weights."""
+    def _fit(self, model: Any, name: str, rows: np.ndarray, rng: np.random.Generator) -> None:
+        """A round, its order drawn from `rng`, until the validation loss stops to fall.
+
+        The model keeps its best weights.
+        """
         import keras
 
         config, split, validation = self.config, self.training, self.validation
-        rng = np.random.default_rng(len(rows))
 
         class Batches(keras.utils.PyDataset):
             def __init__(self) -> None:
@@ -139,6 +142,7 @@ class KerasProtocol:
                 weights = validation_weights(targets, config.balance)
                 logits = np.log(clipped / (1 - clipped))
                 logs["val_loss"] = judge(logits, targets, weights).loss
+                print(f"Keras, {name}, epoch {epoch}: {logs['val_loss']:.4f}", flush=True)
 
         model.fit(
             Batches(),

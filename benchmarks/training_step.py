@@ -3,37 +3,32 @@
     python -m benchmarks.training_step --weights ../shared/data/acai_h5
 
 A step is a batch of 32 alerts for each head, its own: dropout, binary cross-entropy, Adam with
-AMSGrad. Needs the packages of the extra `bench`. Every program starts from the published weights
-and is first checked to give our loss, without dropout, to 1e-5. The table counts alerts: five
-heads times 32 in a step. Results go to benchmarks/results/training-step-<device>.json.
+AMSGrad. Ours are the programs that training runs. Needs the packages of the extra `bench`. Every
+program starts from the published weights and is first checked to give our loss, without dropout, to
+1e-5. The table counts alerts: five heads times 32 in a step. Results go to
+benchmarks/results/training-step-<device>.json.
 """
 
 import argparse
-import functools
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
-import loky
 import numpy as np
-import optax
-from flax import nnx
 
 from acai_jax import model
+from acai_jax.model import HeadConfig, head_weights
 from acai_jax.pretrained import load_published
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
-from acai_jax.separable import cpu_compiler_options
 from benchmarks import peers, timing
+from train.step import Batches, Data, Programs, Settings, head_key, start_state, take
 
 BATCH = 32
+STEPS = 8  # of one head, before the next one's turn where they take turns
+RATE = 3e-4
 TOLERANCE = 1e-5
-OPTIMIZER = optax.amsgrad(3e-4, eps=1e-7)  # as the published models were trained
-_THREAD_STEPS = 8  # steps of one head that a thread takes before the next head
 
 
 def random_batches() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,77 +44,64 @@ def random_batches() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # Ours ------------------------------------------------------------------------------------------
 
 
-def head_loss(head: model.Head, features: Any, triplets: Any, targets: Any, key: Any) -> Any:
-    logits = nnx.view(head, deterministic=key is None)(features, triplets, key=key)
-    return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
-
-
-def train_step(head: model.Head, state: Any, batch: Any, key: Any) -> tuple[Any, Any, Any]:
-    """One step of one head."""
-    loss, gradients = jax.value_and_grad(head_loss)(head, *batch, key)
-    updates, state = OPTIMIZER.update(gradients, state, head)
-    return optax.apply_updates(head, updates), state, loss
-
-
-class OneProgram:
-    """All heads in one compiled program; called, it trains them for a step.
+class Ours:
+    """Five heads in training; called, each of them takes `STEPS` steps on its own batch.
 
     Args:
-        over_heads: `jax.vmap`, or one head after the other.
-        heads: to start from.
+        name: as the table shows it.
+        weights: folder of the published heads.
         batches: of every head.
+        together: all heads in one program; by default as training chooses.
     """
 
-    def __init__(self, name: str, over_heads: Callable[..., Any], heads: Any, batches: Any) -> None:
-        self.name, self.batches = name, batches
-        self.keys = jax.random.split(jax.random.key(0), len(CLASSES))
-        self.carried = heads, jax.vmap(OPTIMIZER.init)(heads)
-        arguments = (*self.carried, self.batches, self.keys)
-        self.step = compiled(over_heads(train_step), arguments, name)
-
-    def __call__(self) -> None:
-        """One step of every head."""
-        *self.carried, losses = self.step(*self.carried, self.batches, self.keys)
-        losses.block_until_ready()
-
-
-class ThreadEachCore:
-    """A compiled program for one head, and a thread for each core that takes the next head."""
-
-    def __init__(self, name: str, heads: Any, batches: Any) -> None:
+    def __init__(
+        self, name: str, weights: Path, batches: Any, *, together: bool | None = None
+    ) -> None:
         self.name = name
-        self.pool = ThreadPoolExecutor(loky.cpu_count())
-        everything = (heads, jax.vmap(OPTIMIZER.init)(heads), batches)
-        taken = [jax.tree.map(lambda leaf: leaf[head], everything) for head in range(len(CLASSES))]  # noqa: B023
-        self.carried = [one[:2] for one in taken]
-        self.batches = [one[2] for one in taken]
-        self.keys = jax.random.split(jax.random.key(0), len(CLASSES))
-        self.step = compiled(train_step, (*taken[0], self.keys[0]), name)
+        self.programs = Programs(HeadConfig(), None, together=together)
+        features, triplets, targets = batches
+        count = len(CLASSES) * BATCH
+        triplets = jax.device_put(triplets.reshape(count, *triplets.shape[2:]))
+        # a head's alerts stand behind those of the one before
+        own = np.tile(targets.reshape(count), (len(CLASSES), 1)).astype(bool)
+        self.data = Data(jax.device_put(features.reshape(count, -1)), own, triplets)
+        rows = np.arange(count, dtype=np.int32).reshape(len(CLASSES), 1, BATCH)
+        self.batches = Batches(*[np.tile(rows, (1, STEPS, 1))] * 2)
+        self.state = start_state(
+            {key: np.asarray(a) for key, a in head_weights(load_published(weights).heads).items()}
+        )
+        self.losses = self.train(rate=0.0, dropout=0.0)
 
-    def train(self, head: int) -> None:
-        """A few steps of one head."""
-        for _ in range(_THREAD_STEPS):
-            arguments = (*self.carried[head], self.batches[head], self.keys[head])
-            *self.carried[head], loss = self.step(*arguments)
-        loss.block_until_ready()
+    def train(self, rate: float, dropout: float) -> np.ndarray:
+        """Each head's mean loss in these steps."""
+        count = len(CLASSES)
+        settings = Settings(
+            np.stack([head_key(0, name) for name in CLASSES]),
+            np.zeros(count, np.int32),
+            np.zeros(count, np.int32),
+            np.full(count, rate, np.float32),
+            np.ones((count, 2), np.float32),
+            np.full((count, 2), dropout, np.float32),
+        )
+        if self.programs.together:
+            axes: Any = Data(None, 0, None)  # type: ignore[arg-type]
+            found = self.programs.train(self.state, settings, self.batches, self.data, axes)
+            self.state, tally = jax.tree.map(np.asarray, found)
+            return tally.loss / tally.alerts
+
+        def train_one(head: int) -> Any:
+            data = self.data._replace(targets=self.data.targets[head])
+            state, settings_, batches = take((self.state, settings, self.batches), head)
+            found = self.programs.train(state, settings_, batches, data, None)
+            return jax.tree.map(np.asarray, found)
+
+        found = self.programs.map_heads(train_one, range(count))
+        self.state, tally = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+        return tally.loss / tally.alerts
 
     def __call__(self) -> None:
         """A few steps of every head."""
-        list(self.pool.map(self.train, range(len(CLASSES))))
-
-
-def one_after_the_other(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments: jax.lax.map(lambda one: function(*one), arguments)
-
-
-def compiled(function: Callable[..., Any], arguments: Any, name: str) -> Callable[..., Any]:
-    start = time.perf_counter()
-    options = cpu_compiler_options()
-    program = jax.jit(function, compiler_options=options).lower(*arguments).compile()
-    megabytes = program.memory_analysis().temp_size_in_bytes / 1e6
-    seconds = time.perf_counter() - start
-    print(f"{name}: compiled in {seconds:.1f} s, {megabytes:.0f} MB of temporary memory")
-    return program
+        self.train(RATE, 0.25)
 
 
 # Peer ------------------------------------------------------------------------------------------
@@ -130,7 +112,7 @@ def keras_models(weights: Path) -> list[Any]:
     import keras
 
     for one in models:
-        adam = keras.optimizers.Adam(3e-4, amsgrad=True, epsilon=1e-7)
+        adam = keras.optimizers.Adam(RATE, amsgrad=True, epsilon=1e-7)
         one.compile(optimizer=adam, loss="binary_crossentropy")
     return models
 
@@ -171,19 +153,19 @@ def programs(weights: Path) -> Iterator[timing.Program]:
         ValueError: a program's loss is not ours.
     """
     batches = random_batches()
-    arrays = jax.tree.map(jnp.asarray, batches)
-    heads = load_published(weights).heads
     models = keras_models(weights)
+    usual = Ours("acai_jax", weights, batches)
+    other = "one head after the other" if usual.programs.together else "one program for all heads"
+    swapped = Ours(f"acai_jax, {other}", weights, batches, together=not usual.programs.together)
     with mock.patch.object(model, "_has_fast_form", return_value=False):
-        plain = OneProgram("acai_jax, plain form", jax.vmap, heads, arrays)
-        expected = jax.jit(jax.vmap(functools.partial(head_loss, key=None)))(heads, *arrays)
-    fast = jax.jit(one_after_the_other(functools.partial(head_loss, key=None)))(heads, *arrays)
+        plain = Ours("acai_jax, one program, plain form", weights, batches, together=True)
     by_keras = [
         float(one.test_on_batch([features, triplets], targets))
         for one, features, triplets, targets in zip(models, *batches, strict=True)
     ]
-    for name, found in (("fast form", fast), ("Keras", by_keras)):
-        difference = float(np.abs(np.asarray(found) - np.asarray(expected)).max())
+    found = {one.name: one.losses for one in (swapped, plain)}
+    for name, losses in {**found, "Keras": np.array(by_keras)}.items():
+        difference = float(np.abs(losses - usual.losses).max())
         if not difference <= TOLERANCE:
             raise ValueError(f"{name}: losses differ by {difference}")
 
@@ -192,11 +174,8 @@ def programs(weights: Path) -> Iterator[timing.Program]:
             one.train_on_batch([features, triplets], targets)
 
     alerts = len(CLASSES) * BATCH
-    threads = ThreadEachCore("acai_jax, a thread for each core", heads, arrays)
-    yield timing.Program(threads.name, threads, alerts * _THREAD_STEPS)
-    single = OneProgram("acai_jax, one program", one_after_the_other, heads, arrays)
-    yield timing.Program(single.name, single, alerts)
-    yield timing.Program(plain.name, plain, alerts)
+    for one in (usual, swapped, plain):
+        yield timing.Program(one.name, one, alerts * STEPS)
     yield timing.Program("Keras, 5 train_on_batch", by_turns, alerts)
     graph = OneGraph(keras_models(weights), batches)
     yield timing.Program(graph.name, graph, alerts)
