@@ -117,8 +117,7 @@ def test_adam_is_that_of_keras_over_gradients_that_grow_and_shrink():
     state = step.adam().init(weights)
     for gradient in gradients:
         peer.apply([jnp.asarray(gradient)], [variable])
-        with jax.numpy_dtype_promotion("standard"):
-            update, state = step.adam().update(gradient, state)
+        update, state = step.adam().update(gradient, state)
         weights = weights + 0.01 * update
         np.testing.assert_allclose(weights, variable.value, atol=1e-5, rtol=1e-4)
     assert np.abs(weights).max() > 0.1

@@ -121,7 +121,7 @@ def adam() -> optax.GradientTransformation:
     decay, decay_of_squares = 0.9, 0.999
 
     def bias(count: Array) -> Array:
-        steps = count + 1.0
+        steps = count.astype(jnp.float32) + 1
         return -jnp.sqrt(1 - decay_of_squares**steps) / (1 - decay**steps)
 
     plain = {"bias_correction_mu": False, "bias_correction_nu": False}
@@ -226,8 +226,7 @@ def _train_step(
     (loss, gradients), _ = jax.lax.scan(add, zero, (jnp.arange(count), parts))
     alerts = (batch.rows >= 0).sum(dtype=jnp.int32)
     gradients = jax.tree.map(lambda gradient: gradient / alerts.astype(jnp.float32), gradients)
-    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-        updates, optimizer = adam().update(gradients, state.optimizer, state.weights)
+    updates, optimizer = adam().update(gradients, state.optimizer, state.weights)
     weights = jax.tree.map(
         lambda weight, update: weight + settings.learning_rate * update, state.weights, updates
     )
