@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 console: Final = Console(stderr=True, highlight=False, markup=False)
 """Where commands report; their answers go to standard output or to files."""
+_LEAVE_SECONDS: Final = 5.0  # after Ctrl-C
 
 
 @contextlib.contextmanager
@@ -55,6 +58,10 @@ def clear_errors() -> Iterator[None]:
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")
+        # everything is written: a thread or a worker that hangs must not keep the process
+        timer = threading.Timer(_LEAVE_SECONDS, os._exit, (130,))
+        timer.daemon = True
+        timer.start()
         sys.exit(130)
 
 

@@ -171,6 +171,18 @@ def test_unknown_flags_are_errors(night):
     assert result.returncode == 2
 
 
+def test_a_thread_that_hangs_does_not_outlast_ctrl_c():
+    code = """
+import threading
+from acai_jax.console import clear_errors
+threading.Thread(target=threading.Event().wait).start()
+with clear_errors():
+    raise KeyboardInterrupt
+"""
+    result = subprocess.run([sys.executable, "-c", code], timeout=60, env=environment())
+    assert result.returncode == 130
+
+
 def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     night = tmp_path / "night.avro"
     night.write_bytes(avro_bytes(*(packet_record(n % 50, candid=n) for n in range(3000))))
