@@ -249,7 +249,8 @@ class Stream:
         except BaseException:
             self._failed = True  # or a later batch would commit what this one has not written
             raise
-        return batch.offsets() if send is None else {}
+        # a transaction has committed them already, if there was anything to send
+        return {} if generation == self._dropped else batch.offsets()
 
     def _send(
         self,
@@ -267,7 +268,8 @@ class Stream:
             )
             return generation == self._generation and not late and not self._failed
 
-        if not sender.send(messages, offsets, group, keep_trying):
+        # some brokers forget the offsets of a transaction that has no messages
+        if messages and not sender.send(messages, offsets, group, keep_trying):
             self._dropped = generation  # or a later batch would commit what this one has not sent
 
     def _wait_for_room(self) -> None:
