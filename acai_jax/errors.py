@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from acai_jax.text import printable
+
 
 class AcaiError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -106,3 +108,25 @@ class Reject:
     def kind(self) -> str:
         """The reason without its details, for counting."""
         return self.reason.split(":", 1)[0]
+
+
+def reason_of(error: Exception) -> str:
+    """What a reject says of the exception that an alert has caused: one line, for people.
+
+    What is raised on purpose speaks for itself. Anything else is an internal error, and its type
+    is named: every decoder of bytes from outside turns whatever an alert causes into a reject.
+
+    Example:
+        >>> reason_of(PacketError("null feature: scorr"))
+        'null feature: scorr'
+        >>> reason_of(ZeroDivisionError("division by zero"))
+        'internal error: ZeroDivisionError: division by zero'
+    """
+    try:
+        said = str(error)
+    except Exception:  # an exception of a library may fail to say what it is
+        said = ""
+    if isinstance(error, AcaiError):
+        return printable(said)
+    name = type(error).__name__
+    return printable(f"internal error: {name}: {said}" if said else f"internal error: {name}")

@@ -54,6 +54,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(real_data: Path) -> Path:
+    """The folder of small inputs on which the program once fell short."""
+    path = real_data.parent / "cases"
+    if not path.is_dir():
+        pytest.skip(f"no cases at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def broker() -> Iterator["Broker"]:
     """A Kafka-compatible broker, which the tests share: each makes topics of its own."""
     from broker import running_broker  # most tests need none

@@ -12,6 +12,7 @@ import acai_jax
 PACKAGE = Path(acai_jax.__file__).parent
 ORDER = (
     *(
+        "text",
         "schema",
         "errors",
         "download",

@@ -1,0 +1,20 @@
+"""Text from outside, made harmless before it is shown, counted or stored."""
+
+
+def printable(text: str, most: int = 200) -> str:
+    r"""One line of printable characters: what is none is escaped, what is too long is cut.
+
+    Args:
+        text: from a packet, a file's name, a broker, an exception.
+        most: characters to keep.
+
+    Example:
+        >>> printable("ZTF18a\x1b[2J\nsecond line")
+        'ZTF18a\\x1b[2J\\nsecond line'
+        >>> printable("a" * 300, most=5)
+        'aaaa…'
+    """
+    text = text[: most + 1]  # escapes of what is cut anyway would take long
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
