@@ -1,8 +1,8 @@
 """Filters over score tables: SQL expressions, checked and explained before they run.
 
-An expression sees every column of a score table, and the derived ones below. SQL's rule for nulls
-holds: a comparison with null is null, and an alert passes only where the whole expression is true.
-An alert without scores never passes, whatever the expression says, unless it is asked for.
+An expression sees every column of a score table, and the derived ones below. `acai_jax.sql` says
+what it may hold. A comparison with null is null, and an alert passes only where the whole
+expression is true. An alert without scores never passes, whatever the expression says, unless it is asked for.
 
 | derived column | meaning |
 | --- | --- |
@@ -14,7 +14,6 @@ An alert without scores never passes, whatever the expression says, unless it is
 """
 
 import dataclasses
-import difflib
 import json
 import os
 import tomllib
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import ParseError, TokenError
 
+from acai_jax import sql
 from acai_jax.errors import FilterError
 from acai_jax.schema import score_columns
 
@@ -34,19 +32,6 @@ CONFIDENT: Final = 0.8
 """A score above this is a confident one, as in the paper's filter."""
 MATCH_RADIUS: Final = 12.0
 """Known solar-system objects nearer than this [arcsec] are taken for the source, as brokers do."""
-
-_DIALECT: Final = "postgres"
-_ALLOWED: Final = (
-    *(exp.And, exp.Or, exp.Not, exp.Paren, exp.Boolean, exp.Null, exp.Literal),
-    *(exp.Column, exp.Identifier, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod),
-    *(exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Is, exp.Like),
-    *(exp.Greatest, exp.Least, exp.Abs, exp.Sqrt, exp.Pow, exp.Exp, exp.Ln, exp.Log),
-    *(exp.Round, exp.Floor, exp.Ceil, exp.Coalesce, exp.Case, exp.If),
-)
-_MAX_NODES: Final = 1_000  # some 200 comparisons; polars takes minutes for 1,000, or crashes
-_FUNCTIONS: Final = (
-    "GREATEST, LEAST, MAX, MIN, ABS, SQRT, POW, EXP, LN, LOG, ROUND, FLOOR, CEIL, COALESCE"
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,9 +127,6 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
 def compile_filter(where: str, schema: Mapping[str, Any]) -> Filter:
     """Checks an expression against a table's columns, before it meets any row.
 
-    `MAX` and `MIN` of several columns, as the paper writes them, are the largest and smallest
-    value of a row.
-
     Args:
         where: SQL, what would follow WHERE.
         schema: column -> type, as `LazyFrame.collect_schema()` gives it, derived ones included.
@@ -160,24 +142,10 @@ def compile_filter(where: str, schema: Mapping[str, Any]) -> Filter:
           acai_h > 0.5 AND magpsf < 18
                            ^^^^^^
     """
-    try:
-        tree = sqlglot.parse_one(where, dialect=_DIALECT)
-    except ParseError as error:
-        first = error.errors[0] if error.errors else {}
-        what = str(first.get("description") or "nothing to filter by").partition(" for <class")[0]
-        raise FilterError(_pointed(what, where, first.get("line"), first.get("col"))) from None
-    except TokenError:
-        raise FilterError(_pointed("a quote is not closed", where)) from None
-    except RecursionError:
-        raise FilterError("the expression is nested too deeply") from None
-    if sum(1 for _ in tree.walk()) > _MAX_NODES:
-        raise FilterError(f"the expression is too long: it has more than {_MAX_NODES:,} parts")
+    tree = sql.parse(where)
     written = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
-    tree = tree.transform(_over_each_row)
-    for node in tree.walk():
-        _check_node(node, where, schema)
-    stages = tuple((part.sql(), _expression(part, where, schema)) for part in written)
-    return Filter(where, stages, _expression(tree, where, schema))
+    stages = tuple((part.sql(), sql.condition(part, where, schema)) for part in written)
+    return Filter(where, stages, sql.condition(tree, where, schema))
 
 
 def apply_filter(
@@ -306,76 +274,3 @@ def passing(frame: pl.LazyFrame, expression: pl.Expr, include_unscored: bool) ->
     if include_unscored or not scores:
         return expression
     return pl.all_horizontal(pl.col(n).is_not_null() for n in scores) & expression
-
-
-def _over_each_row(node: exp.Expr) -> exp.Expr:
-    """MAX and MIN of several columns, by the names that SQL has for them."""
-    for kind, meant in ((exp.Max, exp.Greatest), (exp.Min, exp.Least)):
-        if isinstance(node, kind) and node.expressions:
-            return meant(this=node.this, expressions=node.expressions, ignore_nulls=True)
-    return node
-
-
-def _check_node(node: exp.Expr, where: str, schema: Mapping[str, Any]) -> None:
-    if isinstance(node, exp.Max | exp.Min):
-        name = type(node).__name__.upper()
-        raise FilterError(
-            _pointed(f"{name} takes several columns: it is taken over each alert's values", where)
-        )
-    if isinstance(node, exp.Anonymous) or (
-        isinstance(node, exp.Func) and not isinstance(node, _ALLOWED)
-    ):
-        name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
-        start = where.upper().find(name.upper())
-        message = f"no function {name.upper()} in filters; there are {_FUNCTIONS}"
-        raise FilterError(_pointed(message, where, start=start, length=len(name)))
-    if not isinstance(node, _ALLOWED):
-        start = where.find(node.sql(dialect=_DIALECT))
-        raise FilterError(_pointed(f"not for filters: {node.key.upper()}", where, start=start))
-    if isinstance(node, exp.Column):
-        name, place = node.name, node.this.meta
-        if name not in schema:
-            close = difflib.get_close_matches(name, list(schema), n=1)
-            hint = f"; do you mean {close[0]}?" if close else ""
-            start = place.get("start", where.find(name))
-            raise FilterError(
-                _pointed(f"no column {name}{hint}", where, start=start, length=len(name))
-            )
-
-
-def _expression(tree: exp.Expr, where: str, schema: Mapping[str, Any]) -> pl.Expr:
-    """The expression, after a trial on an empty table, which finds types that do not fit."""
-    sql = tree.transform(_over_each_row).sql(dialect=_DIALECT)
-    try:
-        expression = pl.sql_expr(sql)
-        kind = pl.DataFrame(schema=dict(schema)).select(expression).dtypes[0]
-    except pl.exceptions.PolarsError as error:
-        message = str(error).partition("\n")[0]
-        raise FilterError(
-            _pointed(message, where, start=where.find(sql), length=len(sql))
-        ) from None
-    if kind not in (pl.Boolean, pl.Null):
-        message = f"neither true nor false but {kind}: {sql}"
-        raise FilterError(_pointed(message, where, start=where.find(sql), length=len(sql)))
-    return expression
-
-
-def _pointed(
-    message: str,
-    where: str,
-    line: int | None = None,
-    column: int | None = None,
-    *,
-    start: int | None = None,
-    length: int = 1,
-) -> str:
-    """The message, the line of the expression that it is about, and a mark below the place."""
-    lines = where.splitlines() or [""]
-    if start is not None and start >= 0:
-        before = where[:start]
-        line, column = before.count("\n") + 1, start - (before.rfind("\n") + 1) + 1
-    shown = lines[min(line or 1, len(lines)) - 1]
-    if column is None or line is None:
-        return f"{message}\n  {shown}"
-    mark = "^" * max(1, min(length, len(shown) - column + 1))
-    return f"{message}\n  {shown}\n  {' ' * (column - 1)}{mark}"

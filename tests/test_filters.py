@@ -182,7 +182,7 @@ def test_nulls_never_let_an_unscored_alert_pass(scores, positive, distance, wher
         ("acai_h > 0.5 AND (magpsf < 18", "Expecting )"),
         ("acai_h > 0.5 ANDD magpsf < 18", "Unexpected token"),
         ("", "nothing to filter by"),
-        ("acai_h", "neither true nor false but Float32"),
+        ("acai_h", "neither true nor false but a number"),
         ("magpsf > 'x'", "cannot compare"),
         ("isdiffpos > 1", "cannot compare"),
         ("MAX(acai_h) > 0.5", "MAX takes several columns"),
