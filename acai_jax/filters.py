@@ -11,6 +11,7 @@ expression is true. An alert without scores never passes, whatever the expressio
 | `is_known_ss_object` | a known solar-system object within `MATCH_RADIUS` |
 | `max_score` | the largest score |
 | `n_confident` | how many scores are above `CONFIDENT` |
+| `galactic_l`, `galactic_b` | galactic longitude, 0 to 360, and latitude [deg] |
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ import polars as pl
 from sqlglot import exp
 
 from acai_jax import sql
+from acai_jax.coordinates import galactic
 from acai_jax.errors import FilterError
 from acai_jax.schema import score_columns
 
@@ -116,6 +118,9 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
     if "ssdistnr" in names:
         known = pl.col("ssdistnr").is_between(0, MATCH_RADIUS)
         derived.append(known.alias("is_known_ss_object"))
+    if {"ra", "dec"} <= set(names):
+        longitude, latitude = galactic()
+        derived += [longitude.alias("galactic_l"), latitude.alias("galactic_b")]
     if scores:
         derived.append(pl.max_horizontal(scores).alias("max_score"))
         confident = pl.sum_horizontal(pl.col(n) > CONFIDENT for n in scores)

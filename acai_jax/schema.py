@@ -49,6 +49,8 @@ SENTINEL: Final = -999.0
 
 UNIX_EPOCH_JD: Final = 2440587.5
 """Julian date of 1970-01-01 00:00 UTC."""
+DATES: Final = (2415020.5, 2488069.5)
+"""Julian dates that an alert can be of: 1900 to 2100. Whatever else a table holds is no date."""
 
 STAMP_SIZE: Final = 63
 """Pixels along each side of a full stamp; 1.01 arcsec each."""
@@ -67,7 +69,8 @@ PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
 DrbSource = Literal["packet", "rb", "braai"]
 """Where the `drb` that a score used came from."""
 
-# Fields of `candidate` that are no features, but that filters and reports look at.
+# Fields of `candidate` that are no features, but that filters and reports look at; the packaged
+# dataset keeps them with raw stamps, so that one more would be another version of it.
 CONTEXT_FIELDS: Final = (
     "isdiffpos",
     "rb",
@@ -90,14 +93,28 @@ CONTEXT_FIELDS: Final = (
     "jdendhist",
 )
 
+# Further ones, for filters alone.
+FILTER_FIELDS: Final = (
+    "magdiff",
+    "mindtoedge",
+    "sumrat",
+    "tooflag",
+    "field",
+    "szmag1",
+    *(f"s{band}mag{place}" for place in (2, 3) for band in "griz"),
+)
+
 TEXT_FIELDS: Final = frozenset({"isdiffpos", "ssnamenr"})
 INTEGER_FIELDS: Final = frozenset(
-    {"fid", "programid", "ndethist", "ncovhist", "nmtchps", "nbad", "nneg"}
+    {"fid", "programid", "ndethist", "ncovhist", "nmtchps", "nbad", "nneg", "tooflag", "field"}
 )
 DOUBLE_FIELDS: Final = frozenset({"jd", "ra", "dec", "scorr", "jdstarthist", "jdendhist"})
 REQUIRED_FIELDS: Final = ("jd", "ra", "dec", "fid", "programid")
 
-TABLE_FIELDS: Final = tuple(dict.fromkeys((*REQUIRED_FIELDS, *FEATURE_NAMES, *CONTEXT_FIELDS)))
+DATASET_FIELDS: Final = tuple(dict.fromkeys((*REQUIRED_FIELDS, *FEATURE_NAMES, *CONTEXT_FIELDS)))
+"""Fields of `candidate` that the packaged dataset keeps, in its order."""
+
+TABLE_FIELDS: Final = (*DATASET_FIELDS, *FILTER_FIELDS)
 """Fields of `candidate` that a score table carries, in its order."""
 
 

@@ -269,7 +269,6 @@ class _Translator:
 
     def _check(self, node: exp.Expr) -> None:
         """Raises for what filters have not."""
-        given = {name for name, value in node.args.items() if value}
         if isinstance(node, exp.Max | exp.Min) and not node.expressions:
             name = type(node).__name__.upper()
             raise self.refused(node, f"{name} takes several columns: it is taken over each row")
@@ -277,7 +276,8 @@ class _Translator:
             name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
             message = f"no function {name.upper()} in filters; there are {_FUNCTIONS}"
             raise self._pointing(message, self._where.upper().find(name.upper()), len(name))
-        if not given <= _ARGUMENTS.get(type(node), frozenset()) | {"negate"}:
+        given = {name for name, value in node.args.items() if value and name != "negate"}
+        if type(node) not in _ARGUMENTS or not given <= _ARGUMENTS[type(node)]:
             start = self._where.find(node.sql(dialect=_DIALECT))
             raise self._pointing(f"not for filters: {node.key.upper()}", start, 1)
 
@@ -303,11 +303,13 @@ class _Translator:
     def _literal(self, node: exp.Literal) -> _Value:
         if node.is_string:
             return _Value(pl.lit(node.this), "text", constant=True)
-        number = float(node.this)
+        try:
+            number = _plain(node)
+        except ValueError:
+            raise self.refused(node, "not a number") from None
         if not math.isfinite(number):
             raise self.refused(node, "a number is out of range")
-        whole = node.this.isdigit() and number < 2**63
-        return _Value(pl.lit(int(node.this) if whole else number), "number", constant=True)
+        return _Value(pl.lit(number), "number", constant=True)
 
     def _compared(
         self, node: exp.Expr, how: _Binary, left: exp.Expr | _Value, right: exp.Expr

@@ -9,8 +9,9 @@ import polars as pl
 from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
+from acai_jax.coordinates import galactic
 from acai_jax.pictures import FILTERS
-from acai_jax.schema import UNIX_EPOCH_JD
+from acai_jax.schema import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
 _MAGNITUDES: Final = (17.0, 18.0, 19.0, 20.0)
@@ -48,9 +49,9 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
     """
     names = ("fid", "magpsf", "ra", "dec", "jd", "ndethist")
     columns = {name: table[name].cast(pl.Float64).to_numpy() for name in names}
-    latitude = np.abs(_galactic_latitude(columns["ra"], columns["dec"]))
-    years = (columns["jd"] - UNIX_EPOCH_JD) * 86400
-    years = years.astype("datetime64[s]").astype("datetime64[Y]").astype(np.float64) + 1970
+    latitude = table.select(galactic()[1].abs()).to_series().to_numpy()
+    date = pl.when(pl.col("jd").is_between(*DATES)).then((pl.col("jd") - UNIX_EPOCH_JD) * 86400)
+    years = table.select(pl.from_epoch(date.floor(), "s").dt.year().cast(pl.Float64)).to_series().to_numpy()
     return {
         "filter": _by_value("filter", columns["fid"], FILTERS, "fid "),
         "magnitude": _by_edges("magpsf [mag]", columns["magpsf"], _MAGNITUDES, ""),
@@ -58,16 +59,6 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
         "year": _by_value("year", years, {}, ""),
         "ndethist": _by_edges("ndethist", columns["ndethist"], _DETECTIONS, "", whole=True),
     }
-
-
-def _galactic_latitude(
-    ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " n"]:
-    from astropy import units
-    from astropy.coordinates import SkyCoord
-
-    positions = SkyCoord(ra, dec, unit=units.deg, frame="icrs")
-    return np.asarray(positions.galactic.b.deg, np.float64)  # type: ignore[union-attr]
 
 
 def _by_value(

@@ -13,7 +13,7 @@ FLOATS = tuple(
     name for name in TABLE_FIELDS if name not in DOUBLE_FIELDS | INTEGER_FIELDS | TEXT_FIELDS
 )
 DOUBLES = ("scorr", "jdstarthist", "jdendhist")
-COUNTS = ("nbad", "nneg")
+COUNTS = ("nbad", "nneg", "tooflag", "field")
 
 
 def _nullable(kind: str, name: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ ORDER = (
     *("splits", "labels", "datasets"),
     *("separable", "separable_gradients", "layers", "model"),
     *("braai", "pretrained", "drb", "checkpoints"),
-    *("score", "parts", "sql", "filters"),
+    *("score", "parts", "coordinates", "sql", "filters"),
     *("mongo.terms", "mongo.documents", "mongo.pipeline", "mongo"),
     *("pictures", "alert_stamps"),
     *("html", "themes", "card", "card_pictures", "card_page"),

@@ -15,7 +15,7 @@ from acai_jax.datasets import (
     packet_of,
 )
 from acai_jax.errors import DatasetError
-from acai_jax.schema import TABLE_FIELDS, TEXT_FIELDS
+from acai_jax.schema import DATASET_FIELDS, TEXT_FIELDS
 from acai_jax.sources import read_alerts
 from tfds_builders.ztf_acai import Builder
 
@@ -142,7 +142,7 @@ def test_raw_stamps(packaged):
         packet = packet_of(records[sent.candid])
         assert packet.objectId == "ZTF20aaaaaaa"
         assert packet.cutouts == sent.cutouts
-        assert set(packet.candidate) == set(TABLE_FIELDS) - TEXT_FIELDS
+        assert set(packet.candidate) == set(DATASET_FIELDS) - TEXT_FIELDS
         for name, value in packet.candidate.items():
             assert value == sent.candidate[name]
             assert type(value) is type(sent.candidate[name])

@@ -8,10 +8,11 @@ put in where a `$match` uses them. What a score table has no answer to is refuse
 | --- | --- |
 | `candidate.NAME`, `objectId`, `candid` | the column of that name |
 | `classifications.acai_h` | `acai_h` |
+| `coordinates.l`, `coordinates.b` | `galactic_l`, `galactic_b` |
 | `candidate.isdiffpos` where true or false is meant, as BOOM stores it | 't' or '1', 'f' or '0' |
 | null | null; `terms` says what follows |
 | `{"$exists": true}` | IS NOT NULL: a table does not tell null from missing |
-| a division by zero, at which MongoDB stops | infinity |
+| a division by zero, at which MongoDB stops | null, which lets no alert pass |
 
 Numbers are compared as the table stores them, most of them in float32.
 

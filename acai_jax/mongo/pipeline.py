@@ -1,7 +1,6 @@
 """Aggregation pipelines, stage by stage, -> SQL."""
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +93,8 @@ def translate_pipeline(pipeline: str, *, include_unscored: bool = False) -> str:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise FilterError(f"not JSON: {error.msg}: {place}") from None
+    except ValueError:  # Python reads no more than some thousands of digits
+        raise FilterError("a number is out of range") from None
     except RecursionError:
         raise FilterError("nested too deeply") from None
 
@@ -229,6 +230,8 @@ class _Translator:
             return self._column(column, kind, may_be_null=False)
         if source.path in ("objectId", "candid", "candidate.candid"):
             return self._column(column, "text" if column == "objectId" else "number")
+        if source.path in ("coordinates.l", "coordinates.b"):
+            return self._column(f"galactic_{column}", "number")
         if parent == "candidate" and column in TABLE_FIELDS:
             return self._column(column, "text" if column in TEXT_FIELDS else "number")
         raise refused(place, f"score tables have no {source.path}")
@@ -269,8 +272,8 @@ def _literal(value: Any, place: str) -> Term:
     if isinstance(value, str):
         return terms.text(value)
     if isinstance(value, int | float):
-        if not (math.isfinite(value) and abs(value) < 2**63):
-            raise refused(place, f"{value:g} is out of range")
+        if not abs(value) < 2**63:  # nor is NaN
+            raise refused(place, f"{str(value)[:20]} is out of range")
         return terms.number(value)
     raise refused(place, "a list is no value" if isinstance(value, list) else "not a value")
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from acai_jax.packet import AlertPacket
 from acai_jax.preprocess import alert_arrays
-from acai_jax.schema import CUTOUTS, TABLE_FIELDS, TEXT_FIELDS, Preset
+from acai_jax.schema import CUTOUTS, DATASET_FIELDS, TEXT_FIELDS, Preset
 
 Example = dict[str, Any]
 
-CANDIDATE_FIELDS = tuple(name for name in TABLE_FIELDS if name not in TEXT_FIELDS)
+CANDIDATE_FIELDS = tuple(name for name in DATASET_FIELDS if name not in TEXT_FIELDS)
 """Numbers of `candidate` that a record of raw stamps keeps."""
 
 
