@@ -12,7 +12,7 @@ import polars as pl
 
 from acai_jax.datasets import Records, images_of, open_dataset
 from acai_jax.errors import DatasetError
-from acai_jax.schema import CLASS_NAMES, CLASSES, FEATURE_NAMES, UNIX_EPOCH_JD
+from acai_jax.schema import CLASS_NAMES, CLASSES, DATES, FEATURE_NAMES, UNIX_EPOCH_JD
 from acai_jax.splits import SPLITS, stable_hash
 from acai_jax.stamps import Images
 
@@ -189,11 +189,13 @@ def class_name(label: str) -> str:
 def fact_table(card: Card) -> list[list[str]]:
     """What else there is to know: rows of a name and a value."""
     metadata, alerts = card.metadata, card.alerts
-    dates = alerts["jd"].to_numpy()
-    first, last = (f"{utc(float(jd)):%Y-%m-%d}" for jd in (dates.min(), dates.max()))
+    dates = alerts["jd"].filter(alerts["jd"].is_between(*DATES))
+    ends = (f"{utc(jd):%Y-%m-%d}" for jd in (dates.min(), dates.max()) if jd is not None)
+    undated = len(alerts) - len(dates)
     straddling = straddling_objects(card)
     facts = {
-        "dates": f"{first} to {last} (UTC)",
+        "dates": f"{' to '.join(ends)} (UTC)" if len(dates) else None,
+        "alerts without a date": f"{undated:,}" if undated else None,
         "objects in several splits": f"{straddling:,}" + (": test leaks" if straddling else ""),
         "split by": metadata.get("split_by"),
         "split rule": metadata.get("split_rule"),
@@ -237,13 +239,15 @@ def straddling_objects(card: Card) -> int:
     return len(splits.filter(pl.col("split") > 1))
 
 
-def utc(jd: float) -> datetime.datetime:
-    """A Julian date as a time in UTC.
+def utc(jd: float | None) -> datetime.datetime | None:
+    """A Julian date as a time in UTC; None where it is no date that an alert can be of.
 
     Example:
-        >>> utc(2458295.5).isoformat()
-        '2018-06-26T00:00:00+00:00'
+        >>> utc(2458295.5), utc(1e308)
+        (datetime.datetime(2018, 6, 26, 0, 0, tzinfo=datetime.timezone.utc), None)
     """
+    if jd is None or not DATES[0] <= jd <= DATES[1]:
+        return None
     seconds = (jd - UNIX_EPOCH_JD) * 86400
     return datetime.datetime.fromtimestamp(0, datetime.UTC) + datetime.timedelta(seconds=seconds)
 

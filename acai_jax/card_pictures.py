@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from acai_jax.card import Card, Example
 from acai_jax.html import Picture
 from acai_jax.pictures import FILTERS, draw_image
-from acai_jax.schema import STAMP_SIZE, UNIX_EPOCH_JD
+from acai_jax.schema import DATES, STAMP_SIZE, UNIX_EPOCH_JD
 from acai_jax.themes import DPI, WIDTH, Theme, class_colour, draw_picture, short_name
 
 _BINS: Final = 48
+_ON_SKY: Final = pl.col("ra").is_between(0, 360) & pl.col("dec").is_between(-90, 90)
+_MAGNITUDES: Final = (-30.0, 40.0)  # [mag] beyond which nothing was measured
 _MAX_OBJECT: Final = 16  # letters
 _EXAMPLES_PER_ROW: Final = 2
 _STAMP_PIXELS: Final = 2 * STAMP_SIZE
@@ -63,13 +65,14 @@ def draw_counts(card: Card) -> Picture:
 
 def draw_sky(card: Card) -> Picture:
     """Where the alerts lie: equatorial, Mollweide, with the galactic plane."""
+    positions = card.alerts.filter(_ON_SKY)
     # drawn class by class, the last would hide the others
-    alerts = card.alerts.sample(fraction=1.0, shuffle=True, seed=0)
+    alerts = positions.sample(fraction=1.0, shuffle=True, seed=0)
     longitude, latitude = _to_map(alerts["ra"].to_numpy(), alerts["dec"].to_numpy())
     palette = np.array([to_rgb(_colour(card, label)) for label in card.labels])
     codes = {label: code for code, label in enumerate(card.labels)}
     colours = palette[alerts["label"].replace_strict(codes).to_numpy()]
-    size = float(np.clip(8000 / len(alerts), 0.4, 12))
+    size = float(np.clip(8000 / max(1, len(alerts)), 0.4, 12))
     plane = _to_map(*_galactic_plane())
 
     def draw(theme: Theme) -> Figure:
@@ -89,14 +92,21 @@ def draw_sky(card: Card) -> Picture:
         figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handletextpad=0.4)
         return figure
 
-    low, high = card.alerts["dec"].min(), card.alerts["dec"].max()
+    alt = f"Map of the sky with {len(alerts):,} alerts, coloured by class"
+    if len(alerts):
+        low, high = alerts["dec"].min(), alerts["dec"].max()
+        alt += f", between declinations {low:.0f} and {high:+.0f} degrees"
     return draw_picture(
         draw,
-        f"Map of the sky with {len(alerts):,} alerts, coloured by class, "
-        f"between declinations {low:.0f} and {high:+.0f} degrees",
+        alt,
         "Where the alerts lie: equatorial coordinates, Mollweide projection, right ascension "
-        "growing to the left.",
+        f"growing to the left.{_left_out(card, alerts, 'a position')}",
     )
+
+
+def _left_out(card: Card, shown: pl.DataFrame, lacking: str) -> str:
+    count = len(card.alerts) - len(shown)
+    return f" Left out, without {lacking}: {count:,}." if count else ""
 
 
 def _to_map(
@@ -146,8 +156,9 @@ def _draw_distributions(
     card: Card, column: str, axis: str, caption: str, finish: Callable[[Axes], None]
 ) -> Picture:
     """A histogram for each class, one below the other, over a common axis."""
-    days = (pl.col("jd") - UNIX_EPOCH_JD).alias("date")
-    values = card.alerts.with_columns(days).select("label", column).drop_nulls().drop_nans()
+    field, (least, most) = ("jd", DATES) if column == "date" else (column, _MAGNITUDES)
+    known = card.alerts.filter(pl.col(field).is_between(least, most))
+    values = known.with_columns(date=pl.col("jd") - UNIX_EPOCH_JD).select("label", column)
     of_class = {
         label: values.filter(pl.col("label") == label)[column].to_numpy() for label in card.labels
     }
@@ -176,7 +187,8 @@ def _draw_distributions(
         for label, numbers in of_class.items()
         if len(numbers)
     )
-    return draw_picture(draw, alt, caption)
+    lacking = "a date" if column == "date" else "a magnitude"
+    return draw_picture(draw, alt, caption + _left_out(card, known, lacking))
 
 
 def _shown(column: str, value: float) -> str:

@@ -54,8 +54,8 @@ def alert_exhibit(
         for name, unit in KEY_FEATURES
         if row.get(name) is not None
     ]
-    magnitude = row.get("magpsf")
-    seen = [("date", f"{utc(row['jd']):%Y-%m-%d}")] if row["jd"] is not None else []
+    date = utc(row["jd"])
+    seen = [] if date is None else [("date", f"{date:%Y-%m-%d}")]
     return Exhibit(
         png=None if images is None else stamps_png(images),
         alt=f"Science, template and difference stamp of {row['objectId']}, candid {row['candid']}",
@@ -70,8 +70,8 @@ def alert_exhibit(
         groups=groups,
         numbers={
             **numbers,
-            "magpsf": _FAINTEST if magnitude is None else magnitude,
-            "jd": row["jd"] or 0.0,
+            "magpsf": _FAINTEST if row.get("magpsf") is None else row["magpsf"],
+            "jd": 0.0 if date is None else row["jd"],
         },
     )
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from acai_jax.errors import FilterError
 from acai_jax.filters import compile_filter, pass_rates, passing, with_derived_columns
-from acai_jax.schema import UNIX_EPOCH_JD, score_columns
+from acai_jax.schema import DATES, UNIX_EPOCH_JD, score_columns
 
 UNKNOWN: Final = "unknown"
 UNSCORED: Final = "not scored"
@@ -105,7 +105,8 @@ def try_filter(
 
 def _night() -> pl.Expr:
     """The UTC date, by which the public archive names its nights."""
-    days = (pl.col("jd") - UNIX_EPOCH_JD).floor().cast(pl.Int32, strict=False)
+    dated = pl.when(pl.col("jd").is_between(*DATES)).then(pl.col("jd"))
+    days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     return days.cast(pl.Date).cast(pl.String).fill_null(UNKNOWN)
 
 

@@ -209,7 +209,9 @@ def _draw_nights(groups: pl.DataFrame) -> html.Picture:
         f"Bars of the objects that pass in each of {len(dates)} nights; most in the night of "
         f"{dates[busiest]}: {passed[busiest]:,}"
     )
-    return draw_picture(draw, alt, "Objects that pass, by night.")
+    undated = groups.filter(pl.col("group") == UNKNOWN)["alerts"].sum()
+    left_out = f" Left out, without a date: {undated:,} alerts." if undated else ""
+    return draw_picture(draw, alt, f"Objects that pass, by night.{left_out}")
 
 
 def _group_table(trial: Trial, key: str, groups: pl.DataFrame) -> str:
@@ -274,8 +276,8 @@ def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> htm
     text = class_name(best)
     if best != UNSCORED:
         text += f": {row[f'acai_{best}']:.4f}"
-    if row["jd"] is not None:
-        text += f"; {utc(row['jd']):%Y-%m-%d %H:%M} UTC"
+    if date := utc(row["jd"]):
+        text += f"; {date:%Y-%m-%d %H:%M} UTC"
     if row["passing"] > 1:
         text += f"; {row['passing']:,} alerts pass"
     return alert_exhibit(

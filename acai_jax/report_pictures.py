@@ -50,6 +50,7 @@ def draw_error_rates(found: Evaluation) -> Picture:
         axes.set_ylim(floor, 1)
         axes.set_xlim(0, 1)
         axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         axes.grid(color=theme.line, alpha=0.3, linewidth=0.6)
         axes.set_xlabel("score threshold")
         axes.set_ylabel("error rate")

@@ -47,16 +47,20 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
         >>> [group.names[0] for group in groups.values()]
         ['g', '18-19', '< 10°', '2018', '5-19']
     """
+    # what is infinite is as unknown as what is not there
     names = ("fid", "magpsf", "ra", "dec", "jd", "ndethist")
-    columns = {name: table[name].cast(pl.Float64).to_numpy() for name in names}
-    latitude = table.select(galactic()[1].abs()).to_series().to_numpy()
-    date = pl.when(pl.col("jd").is_between(*DATES)).then((pl.col("jd") - UNIX_EPOCH_JD) * 86400)
-    years = table.select(pl.from_epoch(date.floor(), "s").dt.year().cast(pl.Float64)).to_series().to_numpy()
+    values = (pl.col(name).cast(pl.Float64) for name in names)
+    table = table.select(pl.when(value.is_finite()).then(value) for value in values)
+    dated = pl.when(pl.col("jd").is_between(*DATES)).then(pl.col("jd"))
+    days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
+    year = days.cast(pl.Date).dt.year().cast(pl.Float64)
+    table = table.with_columns(latitude=galactic()[1].abs(), year=year)
+    columns = {name: table[name].to_numpy() for name in table.columns}
     return {
         "filter": _by_value("filter", columns["fid"], FILTERS, "fid "),
         "magnitude": _by_edges("magpsf [mag]", columns["magpsf"], _MAGNITUDES, ""),
-        "latitude": _by_edges("galactic latitude, N or S", latitude, _LATITUDES, "°"),
-        "year": _by_value("year", years, {}, ""),
+        "latitude": _by_edges("galactic latitude, N or S", columns["latitude"], _LATITUDES, "°"),
+        "year": _by_value("year", columns["year"], {}, ""),
         "ndethist": _by_edges("ndethist", columns["ndethist"], _DETECTIONS, "", whole=True),
     }
 

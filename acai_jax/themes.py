@@ -53,6 +53,7 @@ class Theme:
             "axes.spines.right": False,
             "font.size": 11,
             "legend.frameon": False,
+            "text.parse_math": False,  # names from outside may hold dollars
         }
 
 

@@ -7,9 +7,11 @@ import matplotlib.image
 import numpy as np
 import polars as pl
 import pytest
+from hostile import hostile
+from hypothesis import given, settings
 
 from acai_jax import card_pictures
-from acai_jax.card import Card, Example
+from acai_jax.card import Card, Example, fact_table
 from acai_jax.html import Picture
 from acai_jax.pictures import CLASS_COLOURS
 
@@ -77,6 +79,35 @@ def test_pictures_come_in_light_and_dark_with_words(draw):
 )
 def test_odd_datasets_are_drawn_too(draw, card):
     assert is_drawn(draw(card))
+
+
+@pytest.mark.parametrize("draw", DRAWERS)
+@settings(max_examples=3, deadline=None)
+@given(
+    alerts=hostile(make_card(40, ("h", "b", "$\\frac{$")).alerts, sound=("split", "label", "index"))
+)
+def test_no_alert_keeps_others_from_the_pictures(draw, alerts):
+    card = make_card(40, ("h", "b"))
+    assert is_drawn(draw(Card(**{**_fields(card), "alerts": alerts})))
+
+
+def test_what_cannot_be_drawn_is_counted():
+    jd, dec, magpsf = 1e308, float("nan"), float("inf")
+    half = pl.col("index") < 15
+    card = make_card(40, ("h", "b"))
+    alerts = card.alerts.with_columns(
+        pl.when(half).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in (("jd", jd), ("dec", dec), ("magpsf", magpsf))
+    )
+    card = Card(**{**_fields(card), "alerts": alerts})
+    for draw, lacking in (
+        (card_pictures.draw_dates, "a date"),
+        (card_pictures.draw_sky, "a position"),
+        (card_pictures.draw_magnitudes, "a magnitude"),
+    ):
+        assert draw(card).caption.endswith(f" Left out, without {lacking}: 15.")
+    facts = dict(fact_table(card))
+    assert facts["alerts without a date"] == "15"
 
 
 def test_missing_magnitudes_are_left_out():

@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 from evaluations import PROVENANCE, score_table, small_evaluation
+from hostile import hostile
+from hypothesis import given, settings
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from acai_jax.errors import CheckpointError, EvaluationError
@@ -243,3 +245,14 @@ def test_published_heads_find_their_own_classes(real_data, tmp_path):
     for name in CLASSES:
         ours, theirs = joined[f"acai_{name}"], joined[f"acai_{name}_golden"]
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(table=hostile(score_table(80), sound=("label", "acai_h", "acai_v", "candid")))
+def test_no_row_keeps_others_from_their_figures(table):
+    found = evaluate_table(table, PROVENANCE, draws=5)
+    sound = evaluate_table(score_table(80), PROVENANCE, draws=5)
+    for name, head in found.heads.items():
+        assert head.figures.auc == sound.heads[name].figures.auc
+        for groups in head.groups.values():
+            assert sum(group.n_positive for group in groups) == head.ranking.positives

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 from chromium import CHROMIUM, open_in_chromium
+from hostile import hostile
+from hypothesis import given, settings
 from test_filters import score_table
 from test_html import Reader
 
@@ -161,6 +163,46 @@ def test_nothing_passes(tmp_path):
     assert "there is nothing to show" in text
     empty = write_filter_report(try_filter(table.head(0), WHERE), tmp_path, {}).read_text()
     assert "the table is empty" in empty
+
+
+@settings(max_examples=40, deadline=None)
+@given(table=hostile(night(60), sound=("acai_h",)))
+def test_no_row_keeps_others_from_the_figures(table):
+    found = try_filter(table, "acai_h > 0.01")
+    for groups in found.groups.values():
+        assert groups["alerts"].sum() == len(table)
+    dates = set(found.groups["night"]["group"]) - {"unknown"}
+    assert dates <= set(try_filter(night(60), WHERE).groups["night"]["group"])
+
+
+@settings(max_examples=3, deadline=None)
+@given(table=hostile(night(60)))
+def test_no_row_keeps_others_from_the_page(table, tmp_path_factory):
+    found = try_filter(table, "acai_h > 0.01 OR label <> 'x'")
+    page = write_filter_report(found, tmp_path_factory.mktemp("page"), {}).read_text()
+    assert "<script>document" not in page
+    assert "<img src=x" not in page
+
+
+def test_impossible_dates_are_counted_apart(tmp_path):
+    table = night(200).with_columns(
+        jd=pl.when(pl.col("candid") < 7).then(1e308).otherwise(pl.col("jd"))
+    )
+    found = try_filter(table, "acai_h > 0.01")
+    assert found.groups["night"].row(-1)[3:4] == (7,)
+    page = write_filter_report(found, tmp_path, {}).read_text()
+    assert "Left out, without a date: 7 alerts." in page
+
+
+@pytest.mark.parametrize("name", ["jd_1e308", "hostile_text"])
+def test_hostile_tables_are_reported(name, cases, tmp_path):
+    found = try_filter(pl.read_parquet(cases / "tables" / f"{name}.parquet"), "acai_h > 0.5")
+    page = write_filter_report(found, tmp_path, {}).read_text()
+    assert len(found.passed) > 3
+    assert "PWNED" in page
+    assert "<script>document" not in page
+    assert "<img src=x" not in page
+    assert "<svg" not in page
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")

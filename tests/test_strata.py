@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 from evaluations import score_table
+from hostile import hostile
+from hypothesis import given, settings
 
 from acai_jax.strata import ErrorCounts, break_down
 
@@ -75,3 +77,26 @@ def test_errors_are_counted_by_group_and_weight():
                     assert np.isnan(rates[0, rate, place])
             place += 1
     assert place == errors.groups
+
+
+@settings(max_examples=50, deadline=None)
+@given(table=hostile(score_table(40), sound=("label",)))
+def test_no_row_keeps_others_from_their_groups(table):
+    found = break_down(table)
+    for breakdown in found.values():
+        assert len(breakdown.codes) == len(table)
+        assert set(breakdown.codes) == set(range(len(breakdown.names)))
+    names, sound = found["year"].names, break_down(score_table(40))["year"].names
+    assert set(names) <= {*sound, "unknown"}
+
+
+def test_what_is_no_value_is_unknown():
+    impossible = [1e308, -1e308, 0.0, 5e6, float("inf"), float("nan"), None]
+    assert groups_of(jd=impossible)["year"] == ["unknown"] * 7
+    assert groups_of(dec=[*impossible[:2], *impossible[3:]])["latitude"] == ["unknown"] * 6
+    assert groups_of(magpsf=impossible[-3:])["magnitude"] == ["unknown"] * 3
+
+
+def test_a_table_with_an_impossible_date_is_broken_down(cases):
+    table = pl.read_parquet(cases / "tables" / "jd_1e308.parquet")
+    assert set(break_down(table)["year"].names) == {"unknown"}
