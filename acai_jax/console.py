@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 from rich.box import SIMPLE_HEAD
@@ -30,6 +30,7 @@ from rich.text import Text
 from acai_jax import download
 from acai_jax.errors import AcaiError, NoAlertsError
 from acai_jax.schema import score_columns
+from acai_jax.text import printable
 
 if TYPE_CHECKING:
     from acai_jax.calibrate import Calibration
@@ -37,8 +38,25 @@ if TYPE_CHECKING:
     from acai_jax.evaluate import Evaluation
     from acai_jax.replay import Replayed
 
-console: Final = Console(stderr=True, highlight=False, markup=False)
+
+def shown(value: object) -> Text:
+    """What is printed of a value: what could steer a terminal is escaped, lines stay lines."""
+    return Text("\n".join(printable(line, _MAX_LINE) for line in str(value).split("\n")))
+
+
+class _Console(Console):
+    """A console that text from outside cannot steer."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        super().print(*(shown(o) if isinstance(o, str) else o for o in objects), **settings)
+
+
+console: Final = _Console(stderr=True)
 """Where commands report; their answers go to standard output or to files."""
+_MAX_LINE: Final = 20_000  # characters; a translated pipeline is one line
 _LEAVE_SECONDS: Final = 5.0  # after Ctrl-C
 
 
@@ -54,7 +72,7 @@ def clear_errors() -> Iterator[None]:
         console.print(str(error), soft_wrap=True)
         sys.exit(3)
     except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
-        console.print(Text("error: ", style="red") + Text(str(error)), soft_wrap=True)
+        console.print(Text("error: ", style="red") + shown(error), soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")
@@ -167,32 +185,32 @@ def print_card(found: "Card") -> None:
     """Prints a dataset's card to standard output."""
     from acai_jax import card
 
-    output = Console(highlight=False, markup=False)  # the answer goes to standard output
+    output = _Console()  # the answer goes to standard output
     output.print(found.title, style="bold", soft_wrap=True)
     output.print(f"{found.description} {found.summary}".strip(), soft_wrap=True)
     header, rows = card.count_table(found)
     counts = Table()
     for index, name in enumerate(header):
-        counts.add_column(Text(name), justify="right" if index else "left")
+        counts.add_column(shown(name), justify="right" if index else "left")
     for row in rows:
-        cells = [Text(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
+        cells = [shown(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
         counts.add_row(*cells, end_section=row is rows[-2])
     output.print(counts)
     facts = Table(show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")  # paths and digests are shown whole
     for name, value in [*card.fact_table(found), *card.left_out_table(found)]:
-        facts.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) else value))
+        facts.add_row(shown(name), shown(f"{value:,}" if isinstance(value, int) else value))
     output.print(facts)
 
 
 def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
     """Prints how many rows of a score table were scored, and why the others were not."""
-    table = Table(title=Text(str(out)), show_header=False)
+    table = Table(title=shown(out), show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for reason, count in kinds.iter_rows():
-        table.add_row(f"rejected, {reason}" if reason else "scored", f"{count:,}")
+        table.add_row(shown(f"rejected, {reason}" if reason else "scored"), f"{count:,}")
     table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
     table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
     console.print(table)
@@ -226,10 +244,10 @@ def print_evaluation(found: "Evaluation") -> None:
             head.ranking.negatives,
             state.unscored_positives + state.unscored_negatives,
         )
-        shown_auc = "none" if math.isnan(auc) else f"{auc:.4f}"
-        numbers = (shown_auc, f"{head.threshold:.3f}", *rates)
-        table.add_row(Text(name), *numbers, *(f"{count:,}" for count in counts))
-    Console(highlight=False, markup=False).print(table)
+        auc_text = "none" if math.isnan(auc) else f"{auc:.4f}"
+        numbers = (auc_text, f"{head.threshold:.3f}", *rates)
+        table.add_row(shown(name), *numbers, *(f"{count:,}" for count in counts))
+    _Console().print(table)
     for sentence in one_sided(found):
         console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
@@ -246,8 +264,8 @@ def print_calibrations(found: "Mapping[str, Calibration]") -> None:
     for name, each in found.items():
         numbers = (f"{number:.4f}" for number in (*each.nll, *each.ece))
         counts = (f"{count:,}" for count in (each.positives, each.negatives, each.unscored))
-        table.add_row(Text(name), f"{each.temperature:g}", *numbers, *counts)
-    Console(highlight=False, markup=False).print(table)
+        table.add_row(shown(name), f"{each.temperature:g}", *numbers, *counts)
+    _Console().print(table)
     for name, each in found.items():
         if each.held:
             separated = "its positives and negatives are perfectly separated, which leaves it open"
@@ -267,7 +285,7 @@ def print_pass_rates(rates: pl.DataFrame) -> None:
     for column in ("alerts", "of all", "objects"):
         table.add_column(column, justify="right")
     for stage, alerts, objects in rates.iter_rows():
-        table.add_row(Text(stage), f"{alerts:,}", f"{alerts / total:.2%}", f"{objects:,}")
+        table.add_row(shown(stage), f"{alerts:,}", f"{alerts / total:.2%}", f"{objects:,}")
     console.print(table)
 
 
@@ -276,18 +294,19 @@ def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
     scores = score_columns(table.columns)
     wanted = ["candid", "objectId", "magpsf", *scores]
     columns = [name for name in wanted if name in table.columns]
-    shown = table.select(columns).head(most)
+    first = table.select(columns).head(most)
     printed = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in columns:
-        width = max((len(str(value)) for value in shown[name]), default=0)
+        width = max((len(printable(str(value))) for value in first[name]), default=0)
         justify = "left" if name == "objectId" else "right"
-        header = name.removeprefix("acai_")
+        header = shown(name.removeprefix("acai_"))
         printed.add_column(
             header, justify=justify, no_wrap=True, min_width=width if name in columns[:2] else None
         )
-    for row in shown.iter_rows():
-        printed.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    output = Console(highlight=False, markup=False)
+    for row in first.iter_rows():
+        cells = (f"{v:.3f}" if isinstance(v, float) else printable(str(v)) for v in row)
+        printed.add_row(*map(Text, cells))
+    output = _Console()
     if len(table):
         output.print(printed)
     if len(table) > most:

@@ -29,7 +29,7 @@ def galactic(ra: str = "ra", dec: str = "dec") -> tuple[pl.Expr, pl.Expr]:
         pl.when(on_sky).then(pl.col(name)).cast(pl.Float64).radians() for name in (ra, dec)
     )
     cosine = latitude.cos()
-    position = (cosine * longitude.cos(), cosine * longitude.sin(), latitude.sin())
-    x, y, z = (sum((a * p for a, p in zip(row, position, strict=True)), pl.lit(0.0)) for row in _ROTATION)
+    e, n, u = cosine * longitude.cos(), cosine * longitude.sin(), latitude.sin()
+    x, y, z = (a * e + b * n + c * u for a, b, c in _ROTATION)
     # an arc sine would lose digits at the poles
     return pl.arctan2(y, x).degrees() % 360, pl.arctan2(z, (x**2 + y**2).sqrt()).degrees()

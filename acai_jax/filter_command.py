@@ -8,6 +8,7 @@ import tyro
 from acai_jax.console import console, print_alerts, print_pass_rates, stretches_progress
 from acai_jax.errors import AcaiError, OutputError
 from acai_jax.stream.tables import scan_tables
+from acai_jax.text import FORMULA, spreadsheet_safe
 
 
 def filter_table(
@@ -67,7 +68,8 @@ def filter_table(
     if out is None:
         print_alerts(passed)
     elif out.suffix == ".csv":
-        passed.write_csv(out)
+        safe = pl.col(pl.String).str.replace(FORMULA, "'$0")
+        passed.with_columns(safe).rename(spreadsheet_safe).write_csv(out)
     else:
         passed.write_parquet(out)
     if out is not None:

@@ -2,7 +2,8 @@
 
 An expression sees every column of a score table, and the derived ones below. `acai_jax.sql` says
 what it may hold. A comparison with null is null, and an alert passes only where the whole
-expression is true. An alert without scores never passes, whatever the expression says, unless it is asked for.
+expression is true. An alert without scores never passes, whatever the expression says, unless it is
+asked for.
 
 | derived column | meaning |
 | --- | --- |

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final
 import polars as pl
 
 from acai_jax.errors import LabelsError
+from acai_jax.text import FORMULA
 
 COLUMNS: Final = ("oid", "candid", "label")
 """Columns that a labels file must have, named as the original ACAI named them."""
@@ -47,7 +49,8 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 
     Raises:
         LabelsError: the file is missing, empty or no such table; a candid is no integer, a name or
-            a label is empty, or one alert has two different labels. The message names the line.
+            a label is empty or begins like a formula, or one alert has two different labels. The
+            message names the line.
 
     Example:
         >>> import tempfile
@@ -134,6 +137,10 @@ def _text(path: Path, line: int, column: str, text: str) -> str:
         raise LabelsError(f"{path}, line {line}: {column} is empty")
     if len(text) > _MAX_LABEL or not text.isprintable():
         problem = f"{column} is {text!r:.80}, not short text of one line"
+        raise LabelsError(f"{path}, line {line}: {problem}")
+    if re.match(FORMULA, text):
+        # files of labels are opened in spreadsheets, and names must stay as they are
+        problem = f"{column} is {text!r:.80}, which begins like a spreadsheet's formula"
         raise LabelsError(f"{path}, line {line}: {problem}")
     return text
 

@@ -18,14 +18,21 @@ import tensorflow_datasets as tfds
 from alerts import avro_bytes, packet_record
 
 from acai_jax.datasets import Records, load_split, packet_of
-from acai_jax.errors import AcaiError, DatasetError, LabelsError, OutputError, SourceError
+from acai_jax.errors import (
+    AcaiError,
+    DatasetError,
+    LabelsError,
+    OutputError,
+    Reject,
+    SourceError,
+)
 from acai_jax.preprocess import alert_arrays
 from acai_jax.schema import DRB_INDEX, PRESETS
 from acai_jax.score import Scorer
 from acai_jax.sources import read_alerts
 from acai_jax.splits import SPLITS, split_of
 from acai_jax.workers import prepare_alerts
-from tfds_builders.gathering.local import append_records, read_records
+from tfds_builders.gathering.local import append_records, read_records, rejects_file
 from tfds_builders.ztf_acai import AcaiConfig, Builder
 from tfds_builders.ztf_acai.__main__ import main
 
@@ -689,3 +696,12 @@ def test_mistakes_at_the_command_line(tmp_path, monkeypatch, capsys, arguments, 
         command(monkeypatch, *arguments)
     assert caught.value.code == 1
     assert problem in capsys.readouterr().err
+
+
+def test_no_cell_of_the_rejects_begins_a_formula(tmp_path):
+    with rejects_file(tmp_path / "rejects.csv") as add:
+        add([Reject("@SUM(A1)", -7, "=1+1", "+night.avro"), Reject("null feature: drb")])
+    with (tmp_path / "rejects.csv").open(newline="") as file:
+        _, first, second = csv.reader(file)
+    assert first == ["-7", "'=1+1", "'@SUM(A1)", "'+night.avro"]
+    assert second == ["", "", "null feature: drb", ""]

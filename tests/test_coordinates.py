@@ -19,8 +19,8 @@ def both(ra, dec):
 @given(
     st.lists(
         st.tuples(st.floats(0, 360), st.floats(-90, 90))
-        # the galactic poles, and its centre
-        | st.sampled_from([(192.8594813, 27.1282512), (12.8594813, -27.1282512), (266.405, -28.936)]),
+        # the galactic poles
+        | st.sampled_from([(192.8594813, 27.1282512), (12.8594813, -27.1282512)]),
         min_size=1,
         max_size=50,
     )

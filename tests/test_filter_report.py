@@ -1,5 +1,7 @@
 """A filter's report: figures that agree with the filter, stamps found again, a page that opens."""
 
+import csv
+import itertools
 import os
 import subprocess
 import sys
@@ -8,22 +10,28 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from astropy.coordinates import SkyCoord
 from chromium import CHROMIUM, open_in_chromium
-from hostile import hostile
+from hostile import TEXTS, hostile
 from hypothesis import given, settings
 from test_filters import score_table
 from test_html import Reader
 
 from acai_jax import filter_report
 from acai_jax.alert_stamps import stamps_of_table
+from acai_jax.console import clear_errors
 from acai_jax.errors import FilterError
+from acai_jax.filter_command import filter_table
 from acai_jax.filter_figures import Trial, try_filter
 from acai_jax.filter_report import MOST_SHOWN, shown_alerts, write_filter_report
 from acai_jax.filters import apply_filter, pass_rates
+from acai_jax.mongo import read_pipeline
+from acai_jax.schema import FILTER_FIELDS
 from acai_jax.score import Scorer
 from acai_jax.simulate import write_alerts
 
 WHERE = "acai_h > 0.5 AND acai_b < 0.1"
+FORMULA_STARTS = tuple("=+-@\t\r\n")
 NASTY = "<script>alert('1 & 2')</script>"
 
 
@@ -276,3 +284,54 @@ def test_the_command_writes_a_report(scored, tmp_path):
     stamps = [each for each in page.all("img") if "Science" in (each["alt"] or "")]
     assert len(stamps) == passed["objectId"].n_unique() > 3
     assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.html"}
+
+
+# --- what comes from outside ---------------------------------------------------------------------
+
+
+def test_what_is_printed_and_written_is_harmless(tmp_path, capsys):
+    hostile_rows = night(len(TEXTS)).with_columns(
+        objectId=pl.Series(TEXTS), acai_h=pl.lit(0.9), magpsf=pl.lit(-1.5), acai_b=pl.lit(0.0)
+    )
+    path = tmp_path / "scores.parquet"
+    hostile_rows.fill_null(strategy="zero").write_parquet(path)
+    filter_table(path, where="acai_h > 0.5")
+    filter_table(path, where="acai_h > 0.5", out=tmp_path / "passed.csv")
+    with pytest.raises(SystemExit), clear_errors():
+        filter_table(tmp_path / "\x1b[2J.parquet", where="acai_h > 0.5")
+    for printed in capsys.readouterr():
+        assert all(line.isprintable() for line in printed.splitlines())
+        assert "\\x1b[2J" in printed
+    with (tmp_path / "passed.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["objectId"].removeprefix("'") for row in rows] == list(TEXTS)
+    for name, cell in itertools.chain.from_iterable(row.items() for row in rows):
+        assert not name.startswith(FORMULA_STARTS)
+        assert not cell.startswith(FORMULA_STARTS) or name == "magpsf"
+    assert {row["magpsf"] for row in rows} == {"-1.5"}  # numbers stay numbers
+
+
+@pytest.mark.parametrize("name", ["bright_star.json", "galactic.json", "official_purity.txt"])
+def test_filters_of_tutorials_run(name, cases, real_data):
+    scorer = Scorer.load("published", weights_dir=real_data / "acai_h5")
+    table = scorer.score(real_data / "alerts", num_workers=0)
+    path = cases / "filters" / name
+    where = path.read_text() if path.suffix == ".txt" else read_pipeline(path)
+    passed = apply_filter(table, where)
+    assert 0 < len(passed) < len(table)
+    if name == "galactic.json":
+        latitude = SkyCoord(passed["ra"], passed["dec"], unit="deg").galactic.b.deg  # type: ignore[union-attr]
+        assert (np.abs(latitude) > 10).all()
+    else:
+        # of an older table, that has no such columns
+        old = table.select(pl.exclude(FILTER_FIELDS))
+        with pytest.raises(FilterError, match=r"no column (srmag2|magdiff)"):
+            apply_filter(old, where)
+        assert len(apply_filter(old, "drb > 0.5")) > 0
+
+
+def test_a_huge_number_is_refused_in_one_line(cases):
+    with pytest.raises(FilterError) as caught:
+        read_pipeline(cases / "filters" / "huge_number.json")
+    assert "out of range" in str(caught.value)
+    assert len(str(caught.value)) < 300

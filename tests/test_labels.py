@@ -95,3 +95,13 @@ def test_files_that_are_no_text(labels_file, tmp_path):
         read_labels(tmp_path / "none.csv")
     with pytest.raises(LabelsError, match="Is a directory"):
         read_labels(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@SUM(A1)"])
+@pytest.mark.parametrize("column", ["oid", "label"])
+def test_what_begins_a_formula_is_no_name(text, column, tmp_path):
+    row = {"oid": "ZTF20aaelulu", "candid": "7", "label": "h", column: text}
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    with pytest.raises(LabelsError, match=f"line 2: {column} is .* begins like a spreadsheet's"):
+        read_labels(path)

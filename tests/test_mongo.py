@@ -536,7 +536,7 @@ def test_what_a_stage_sees():
         ({"$match": {"candidate.drb": {"$numberDouble": "NaN"}}}, "nan is out of range"),
         ({"$match": {"candidate.drb": {"$numberDouble": "x"}}}, "'x' is no number"),
         ({"$match": {"candidate.drb": 2**63}}, "out of range"),
-        ({"$match": {"candidate.drb": {"$lt": 10**4000}}}, "drb.$lt: 10000000000000000000 is out of"),
+        ({"$match": {"candidate.drb": {"$lt": 10**4000}}}, "drb.$lt: 1000000000"),
         ({"$match": {"$expr": {"$lt": ["$candidate.drb", -(10**4000)]}}}, "is out of range"),
         ({"$match": {"$expr": {"$size": "$candidate.drb"}}}, "$expr.$size: no $size"),
         ({"$match": {"$expr": {"$gt": ["$prv_candidates.jd", 1]}}}, "no prv_candidates.jd"),

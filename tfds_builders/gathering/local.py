@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import loky
 import numpy as np
@@ -23,6 +23,7 @@ from acai_jax.packet import AlertPacket
 from acai_jax.schema import DRB_INDEX
 from acai_jax.sources import Encoded, decode, encoded_alerts
 from acai_jax.splits import stable_hash
+from acai_jax.text import spreadsheet_safe
 from tfds_builders.gathering.plan import Plan, Wanted, read_wanted
 from tfds_builders.gathering.records import Example, example
 
@@ -254,9 +255,12 @@ def rejects_file(path: Path) -> Iterator[Callable[[Iterable[Reject]], None]]:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(REJECT_COLUMNS)
-        yield lambda rejects: writer.writerows(
-            [getattr(reject, name) for name in REJECT_COLUMNS] for reject in rejects
-        )
+
+        def row(reject: Reject) -> list[Any]:
+            cells = (getattr(reject, name) for name in REJECT_COLUMNS)
+            return [spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in cells]
+
+        yield lambda rejects: writer.writerows(map(row, rejects))
 
 
 def digest(path: Path, advance: Callable[[int], object] = lambda size: None) -> str:
