@@ -199,10 +199,11 @@ def _shown(column: str, value: float) -> str:
 
 def draw_filters(card: Card) -> Picture:
     """The share of each filter in each class."""
-    filters = sorted(card.alerts["fid"].unique())
+    known = card.alerts.filter(pl.col("fid").is_not_null())
+    filters = sorted(known["fid"].unique())
     shares = {
         label: [
-            float((card.alerts.filter(pl.col("label") == label)["fid"] == fid).mean() or 0.0)  # type: ignore[arg-type]
+            float((known.filter(pl.col("label") == label)["fid"] == fid).mean() or 0.0)  # type: ignore[arg-type]
             for fid in filters
         ]
         for label in card.labels
@@ -229,7 +230,8 @@ def draw_filters(card: Card) -> Picture:
         + ", ".join(f"{part:.0%} {_band(fid)}" for fid, part in zip(filters, parts, strict=True))
         for label, parts in shares.items()
     )
-    return draw_picture(draw, alt, "Filters, as a share of each class.")
+    caption = f"Filters, as a share of each class.{_left_out(card, known, 'a filter')}"
+    return draw_picture(draw, alt, caption)
 
 
 def draw_gallery(label: str, examples: Sequence[Example]) -> Picture:

@@ -164,6 +164,9 @@ def apply_filter(
         where: SQL, what would follow WHERE.
         include_unscored: let alerts without scores pass too, if the expression is true for them.
 
+    Returns:
+        Them with the derived columns, galactic coordinates only where the expression has them.
+
     Raises:
         FilterError: as for `compile_filter`.
 
@@ -174,7 +177,10 @@ def apply_filter(
     """
     frame = with_derived_columns(table.lazy())
     found = compile_filter(where, frame.collect_schema())
-    return frame.filter(passing(frame, found.expression, include_unscored)).collect()
+    passed = frame.filter(passing(frame, found.expression, include_unscored))
+    # they would take longer than all else
+    own = {*table.lazy().collect_schema().names(), *found.expression.meta.root_names()}
+    return passed.drop({"galactic_l", "galactic_b"} - own, strict=False).collect()
 
 
 def pass_rates(
