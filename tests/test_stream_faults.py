@@ -233,7 +233,7 @@ def test_a_slow_output_holds_the_stream_without_loss(
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another worker, or a slow disk, would
         try:
             before = len(written_now(tmp_path))
-            wait_for(lambda: any("outputs are slow" in text for text in caplog.messages))
+            wait_for(lambda: any("the work is slow" in text for text in caplog.messages))
             wait_for(lambda: health(url) == 503)
             wait_for(lambda: float(figure(url, "lag")) > 0)
             assert len(written_now(tmp_path)) == before
