@@ -314,7 +314,6 @@ def test_signals_and_secrets(broker: Broker, scorer, model, tmp_path):
 
 def test_wrong_credentials(model, tmp_path):
     with running_broker(authentication=True) as broker:
-        started = time.monotonic()
         process = start_process(
             *flags(broker, tmp_path, model, "night"),
             environment={
@@ -328,7 +327,6 @@ def test_wrong_credentials(model, tmp_path):
     assert code == 1
     assert f"{broker.bootstrap} refuses us: " in errors.splitlines()[-1]
     assert SECRET not in errors
-    assert time.monotonic() - started < SECONDS
 
 
 def test_a_broker_that_wants_other_security(scorer, tmp_path, monkeypatch):

@@ -1,12 +1,10 @@
 """Messages -> alerts: the schema inside, beside the message, or in a registry; walls around all."""
 
-import io
 import json
 from typing import Any
 
-import fastavro
 import pytest
-from alerts import SCHEMA, avro_bytes, packet_record
+from alerts import SCHEMA, avro_bytes, bare_avro, packet_record
 from confluent_kafka import Message
 from server import running_server
 
@@ -35,15 +33,8 @@ def alert(found: AlertPacket | Reject) -> AlertPacket:
     return found
 
 
-def bare(record: dict[str, Any], schema: Any = SCHEMA) -> bytes:
-    """Avro without its schema."""
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, fastavro.parse_schema(schema), record)
-    return buffer.getvalue()
-
-
 def test_the_schema_may_stand_in_the_key_or_in_a_header():
-    raw, schema = bare(packet_record(3)), json.dumps(SCHEMA).encode()
+    raw, schema = bare_avro(packet_record(3)), json.dumps(SCHEMA).encode()
     inside = alert(decode_message(message(avro_bytes(packet_record(3)))))
     for beside in ({"key": schema}, {"headers": [("x", None), ("schema", schema)]}):
         found = alert(decode_message(message(raw, **beside)))
@@ -55,7 +46,7 @@ def test_the_schema_may_stand_in_the_key_or_in_a_header():
 
 
 def test_without_a_schema_the_reason_says_where_it_was_looked_for():
-    framed = b"\0\0\0\0\x11" + bare(packet_record(3))
+    framed = b"\0\0\0\0\x11" + bare_avro(packet_record(3))
     assert reject(framed).reason == (
         "no schema: neither in the message nor in its key or headers; in Confluent's framing, "
         "it is schema 17 of a registry: --schema-registry"
@@ -65,7 +56,7 @@ def test_without_a_schema_the_reason_says_where_it_was_looked_for():
 
 
 def test_a_key_that_is_a_damaged_schema_is_a_reject():
-    raw = bare(packet_record(3))
+    raw = bare_avro(packet_record(3))
     for schema in (b'{"fields": [', b'{"type": "record", "fields": 7}', b'["fields"]'):
         assert reject(raw, schema).reason
     cut = reject(raw[:300], json.dumps(SCHEMA).encode())

@@ -182,7 +182,8 @@ class _Server(ThreadingMixIn, wsgiref.simple_server.WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Takes a connection, in the place of the oldest if there are too many."""
-        for oldest in list(self._since)[: len(self._since) + 1 - _MOST_CONNECTIONS]:
+        too_many = max(0, len(self._since) + 1 - _MOST_CONNECTIONS)
+        for oldest in list(self._since)[:too_many]:
             self._cut(oldest)
         self._since[request] = time.monotonic()
         super().process_request(request, client_address)
