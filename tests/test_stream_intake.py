@@ -52,7 +52,6 @@ def test_without_a_schema_the_reason_says_where_it_was_looked_for():
         "it is schema 17 of a registry: --schema-registry"
     )
     assert reject(None).reason == "empty message"
-    assert "LSST" not in reject(bytes(5000)).reason
 
 
 def test_a_key_that_is_a_damaged_schema_is_a_reject():
@@ -109,13 +108,11 @@ def test_a_message_of_fink(cases):
     assert "LSST" not in refused.reason
 
 
-def test_an_alert_behind_a_registry(cases, real_data, tmp_path, monkeypatch):
+def test_an_alert_behind_a_registry(cases, tmp_path, monkeypatch):
     monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path))
     raw = (cases / "kafka" / "ztf_behind_a_registry.bin").read_bytes()
     assert "schema 17 of a registry" in reject(raw).reason
-    files = sorted((real_data / "alerts").glob("*.avro"))
-    schemas = (read_header(path.read_bytes()).schema for path in files)
-    schema = next(text for text in schemas if json.loads(text)["version"] == "3.3")
+    schema = read_header((cases / "packets" / "second_whole.avro").read_bytes()).schema
     with running_server() as server:
         server.files["/schemas/ids/17"] = json.dumps({"schema": schema.decode()}).encode()
         found = alert(decode_message(message(raw), SchemaRegistry(server.url)))
