@@ -60,6 +60,7 @@ class SchemaRegistry:
         self._stop = stop or threading.Event()
         self._folder = cache_folder() / "schemas" / hashlib.sha256(self._url.encode()).hexdigest()
         self._known: dict[int, bytes] = {}
+        self._away = False
         self._lock = threading.Lock()
 
     def schema(self, number: int) -> bytes:
@@ -84,19 +85,21 @@ class SchemaRegistry:
         return schema
 
     def _fetch(self, number: int) -> bytes:
-        waited = False
+        if self._away and self._stop.is_set():
+            raise StoppedError("the schema registry is away")
         while True:
             try:
                 answer = self._ask(number)
                 break
             except (OSError, http.client.HTTPException, ValueError) as error:
                 why = getattr(error, "reason", None) or error
-            if not waited:
+            if not self._away:
                 log.warning("waiting for the schema registry: %s", why)
-            waited = True
+            self._away = True
             if self._stop.wait(_RETRY_SECONDS):
                 raise StoppedError(f"the schema registry is away: {why}")
-        if waited:
+        if self._away:
+            self._away = False
             log.info("the schema registry answers again")
         kind = answer.get("schemaType", "AVRO")
         if kind != "AVRO":
