@@ -53,7 +53,9 @@ def test_idle_clients_keep_nobody_out(server, stack, monkeypatch, capfd):
     assert get(server, "/healthz") == "ok\n"
     assert "acai_jax_stream_consumed_total 0.0" in get(server, "/metrics")
     wait_for(lambda: sum(map(hung_up, clients)) >= 17)
-    assert [hung_up(client) for client in clients] == [True] * 17 + [False] * 3
+    cut = [hung_up(client) for client in clients]
+    assert sum(cut) in (17, 18)  # the first request may not have quite ended when the second comes
+    assert cut == sorted(cut, reverse=True)  # the oldest
     stack.close()
     assert capfd.readouterr().err == ""
 
