@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from acai_jax import avro
 from acai_jax.errors import PacketError, Reject, StreamError, reason_of
-from acai_jax.packet import AlertPacket, packet_or_reject
+from acai_jax.packet import AlertPacket, packet_or_reject, wanted_fields
 from acai_jax.sources import Encoded, decode
 from acai_jax.stream.registry import SchemaRegistry
 
@@ -48,19 +48,23 @@ def _decoded(
         return Reject("empty message", origin=origin)
     if not raw.startswith(avro.MAGIC):
         if schema := _schema_beside(message):
-            return packet_or_reject(avro.read_datum(schema, raw), origin)
+            return _alone(schema, raw, origin)
         if number := _schema_number(raw):
             if registry is None:
                 raise PacketError(
                     "no schema: neither in the message nor in its key or headers; in Confluent's "
                     f"framing, it is schema {number} of a registry: --schema-registry"
                 )
-            return packet_or_reject(avro.read_datum(registry.schema(number), raw[5:]), origin)
+            return _alone(registry.schema(number), raw[5:], origin)
     found = list(itertools.islice(decode(Encoded(origin, raw)), 2))
     if len(found) == 1:
         return found[0]
     number = "more than one record" if found else "no record"
     return Reject(f"not one alert: the container holds {number}", origin=origin)
+
+
+def _alone(schema: bytes, record: bytes, origin: str) -> AlertPacket | Reject:
+    return packet_or_reject(avro.read_datum(schema, record, wanted_fields(False)), origin)
 
 
 def _schema_beside(message: "Message") -> bytes | None:
