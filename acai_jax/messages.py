@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from acai_jax import avro
 from acai_jax.errors import AvroError, PacketError, Reject
-from acai_jax.schema import HISTORIES
 from acai_jax.sources import Paths, encoded_alerts
 
-_SKIPPED: Final = frozenset(HISTORIES)  # nothing in them is looked at; messages hold them
+_WANTED: Final = frozenset({"candidate"})  # all that is looked at; messages hold all fields
 _AVRO_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _INT64: Final = range(-(2**63), 2**63)
@@ -80,7 +79,7 @@ def _messages(
     except OSError as error:
         yield Reject(f"unreadable file: {error.strerror or error}", origin=origin)
         return
-    records = avro.one_record_containers(raw, _SKIPPED)
+    records = avro.one_record_containers(raw, _WANTED)
     first = list(itertools.islice(records, 2))
     if not first:
         yield Reject("not one alert: the container holds no record", origin=origin)

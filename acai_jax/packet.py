@@ -27,6 +27,9 @@ _OTHER_SURVEYS: Final = {
     "LSST": {"diaSource", "diaSourceId", "diaObject"},
     "WINTER": {"objectid", "cutout_science", "cutout_template"},
 }
+_WANTED: Final = frozenset(
+    {"objectId", "candid", "candidate", "schemavsn", "publisher", *CUTOUTS}
+).union(*_OTHER_SURVEYS.values())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +77,7 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
     """
     refuse_confluent_framing(raw)
     # two are enough to know: a hostile message holds millions
-    records = list(itertools.islice(avro.read_container(raw, skipped_fields(histories)), 2))
+    records = list(itertools.islice(avro.read_container(raw, wanted_fields(histories)), 2))
     for record in records:
         if isinstance(record, PacketError):
             raise record
@@ -84,6 +87,11 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
     (record,) = records
     assert isinstance(record, dict)
     return packet_from_record(record)
+
+
+def wanted_fields(histories: bool) -> frozenset[str]:
+    """The top-level fields that a packet needs, or that tell other surveys' packets apart."""
+    return _WANTED | frozenset(HISTORIES) if histories else _WANTED
 
 
 def skipped_fields(histories: bool) -> frozenset[str]:

@@ -26,6 +26,7 @@ from acai_jax.packet import (
     packet_or_reject,
     refuse_confluent_framing,
     skipped_fields,
+    wanted_fields,
 )
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -48,7 +49,6 @@ SUFFIXES: Final = (
 _PIECE_BYTES: Final = 2**20
 _WHOLE_FILE_BYTES: Final = 2 * 2**20  # Avro files up to this size are left to the workers whole
 _MAX_MEMBER_BYTES: Final = 256 * 2**20
-_MAX_CONTAINER_ALERTS: Final = 10_000  # in a small container or one block of a large one
 _MAX_TAR_HEADER_BYTES: Final = 2**20
 _MAX_TAR_SKIP_BYTES: Final = 64 * 2**30
 _TAR_EXTENSIONS: Final = (
@@ -85,9 +85,9 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
     """Reads alerts from files, directories and archives, in order, one at a time.
 
     Args:
-        paths: one path or several: Avro containers (codecs null, deflate, snappy), `.tar` and
-            `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski exports
-            them, or directories of such files, which are read in the order of their names.
+        paths: one path or several: Avro containers (of any codec in Avro's specification), `.tar`
+            and `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski
+            exports them, or directories of such files, which are read in the order of their names.
         histories: also read `prv_candidates` and `fp_hists` (slower).
 
     Yields:
@@ -181,15 +181,11 @@ def decode(encoded: Encoded, *, histories: bool = False) -> Iterator[AlertPacket
         except PacketError as error:
             yield Reject(str(error), origin=origin)
             return
-        records = avro.read_container(raw, skipped_fields(histories))
-        for record in itertools.islice(records, _MAX_CONTAINER_ALERTS):
+        for record in avro.read_container(raw, wanted_fields(histories)):
             if isinstance(record, AvroError):
                 yield Reject(str(record), origin=origin)
             else:
                 yield packet_or_reject(record, origin)
-        if next(records, None) is not None:
-            reason = f"too many records: the first {_MAX_CONTAINER_ALERTS} of a container were read"
-            yield Reject(reason, origin=origin)
 
 
 def _rejected(origin: str, reason: str) -> Encoded:

@@ -35,6 +35,7 @@ def stream(
     batch_size: int = 256,
     batch_seconds: float = 0.3,
     kafka_config: Path | None = None,
+    schema_registry: str | None = None,
     metrics_port: int | None = None,
     metrics_address: str = "127.0.0.1",
     log_json: bool = False,
@@ -63,6 +64,7 @@ def stream(
         batch_size: alerts to score at once, at the most.
         batch_seconds: how long the first alert of a batch waits for others.
         kafka_config: file of settings of the Kafka client, KEY=VALUE lines.
+        schema_registry: URL of the registry of schemas, where messages have Confluent's framing.
         metrics_port: serve /metrics for Prometheus and /healthz on this port.
         metrics_address: address to serve them on.
         log_json: log lines of JSON.
@@ -87,6 +89,7 @@ def stream(
         to_topic=to_topic,
         to_stdout=stdout,
         kafka_config=kafka_config,
+        schema_registry=schema_registry,
         metrics_port=metrics_port,
         metrics_address=metrics_address,
     )

@@ -150,3 +150,10 @@ def avro_bytes(*records: dict[str, Any], codec: str = "null", interval: int = 16
     buffer = io.BytesIO()
     fastavro.writer(buffer, SCHEMA, records, codec=codec, sync_interval=interval)
     return buffer.getvalue()
+
+
+def bare_avro(value: Any, schema: Any = SCHEMA) -> bytes:
+    """A value without its schema."""
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(schema), value)
+    return buffer.getvalue()

@@ -18,6 +18,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.headers: dict[str, str] = {}
+        self.missing = b""  # what is said of a file that is not there
         self.faults: list[str] = []
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -52,8 +53,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header("Location", self.path.replace("/old/", "/new/"))
             for name, value in self.server.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            said = b"" if fault else self.server.missing
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
             return
         start = self._start(fault)
         if start >= len(content):

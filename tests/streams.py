@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import polars as pl
-from alerts import avro_bytes, packet_record
+from alerts import avro_bytes, bare_avro, packet_record, stamp
 
 from acai_jax.checkpoints import save_heads
 from acai_jax.model import HeadBank, HeadConfig, create_heads
@@ -39,6 +40,28 @@ SECONDS = 60.0
 def alert(number: int) -> bytes:
     """A message; its alert has this number as candid, and is known by it alone."""
     return avro_bytes(packet_record(number % 50, candid=number))
+
+
+def overflowing() -> bytes:
+    """A container whose skipped string claims nearly 2^64 bytes."""
+    schema = b'{"type": "record", "name": "r", "fields": [{"name": "fp_hists", "type": "string"}]}'
+    head = b"Obj\x01" + bytes([2, 22]) + b"avro.schema" + _long(len(schema)) + schema + bytes(1)
+    claimed = b"\xfe" + b"\xff" * 8 + b"\x01"
+    sync = b"S" * 16
+    return head + sync + _long(1) + _long(len(claimed)) + claimed + sync
+
+
+def small_alerts(count: int) -> Iterator[bytes]:
+    """Small messages, told apart by their candids from 2^60 on, and by nothing else."""
+    flat = {"fileName": "flat", "stampData": stamp(np.indices((63, 63)).sum(0, np.float32))}
+    stamps = dict.fromkeys(("cutoutScience", "cutoutTemplate", "cutoutDifference"), flat)
+    before, found, after = avro_bytes(packet_record(candid=2**60, **stamps)).partition(_long(2**60))
+    assert found
+    return (b"".join((before, _long(2**60 + number), after)) for number in range(count))
+
+
+def _long(value: int) -> bytes:
+    return bare_avro(value, "long")
 
 
 def small_bank() -> HeadBank:

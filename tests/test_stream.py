@@ -9,15 +9,18 @@ from pathlib import Path
 import fastavro
 import polars as pl
 import pytest
-from alerts import avro_bytes, packet_record
+from alerts import SCHEMA, avro_bytes, bare_avro, packet_record
 from broker import Broker
+from server import running_server
 from streams import (
     Worker,
     alert,
     assert_scored,
+    overflowing,
     rejects,
     run,
     settings,
+    small_alerts,
     small_bank,
     wait_for,
     written,
@@ -29,8 +32,11 @@ from acai_jax.filters import apply_filter
 from acai_jax.score import Scorer
 from acai_jax.simulate import simulate_packets
 from acai_jax.simulate.schema402 import alert_schema
-from acai_jax.stream import loop
+from acai_jax.stream import loop, registry
+from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.tables import PLACE, scan_tables
+
+COUNT = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +93,10 @@ def test_poison_duplicates_and_huge_messages(broker: Broker, scorer, tmp_path):
     messages = [*good[:60], *poison, *good[:12], *unscorable, *good[60:]]
     topic = broker.create_topic(partitions=2)
     broker.produce(topic, messages)
-    for _ in range(2):  # the second run, of another group, adds nothing
-        metrics = run(scorer, settings(broker, tmp_path, topic, group=f"g{_}"))
+    first = run(scorer, settings(broker, tmp_path, topic, group="first"))
+    assert counted(first) == {"consumed": 142, "scored": 120, "rejected": 10, "duplicates": 12}
+    second = run(scorer, settings(broker, tmp_path, topic, group="second"))  # adds nothing
+    assert counted(second) == {"consumed": 142, "scored": 0, "rejected": 0, "duplicates": 142}
     table = assert_scored(tmp_path, scorer, [*good, *unscorable])
     assert table.filter(pl.col("reason").is_not_null())["candid"].to_list() == [900, 901]
     dead = rejects(tmp_path)
@@ -98,8 +106,158 @@ def test_poison_duplicates_and_huge_messages(broker: Broker, scorer, tmp_path):
     sent = {(m.partition(), m.offset()): m.value() for m in broker.messages(topic)}
     for row in dead.iter_rows(named=True):
         assert sent[row["partition"], row["offset"]] == row["raw"]
-    assert metrics.value("duplicates_total") == 134
-    assert metrics.total("rejected_total") == 10
+
+
+def counted(metrics: Metrics) -> dict[str, int]:
+    names = ("consumed", "scored", "rejected", "duplicates")
+    return {name: int(metrics.total(f"{name}_total")) for name in names}
+
+
+def test_one_poison_among_thousands_of_good_alerts(broker: Broker, scorer, tmp_path):
+    sent = list(small_alerts(COUNT))
+    topic = broker.create_topic(partitions=2)
+    broker.produce(topic, [*sent[: COUNT // 2], overflowing(), *sent[COUNT // 2 :]])
+    with Worker(scorer, settings(broker, tmp_path, topic, until_end=False)) as worker:
+        wait_for(lambda: len(written(tmp_path)) == COUNT)
+        broker.produce(topic, [alert(1)])  # and it goes on
+        wait_for(lambda: len(written(tmp_path)) == COUNT + 1)
+    table = scan_tables(tmp_path).collect()
+    assert sorted(table["candid"]) == [1, *range(2**60, 2**60 + COUNT)]
+    assert table["reason"].null_count() == COUNT + 1
+    assert rejects(tmp_path)["raw"].to_list() == [overflowing()]
+    assert sum(broker.committed(tmp_path.name).values()) == COUNT + 2
+    assert worker.metrics is not None
+    expected = {"consumed": COUNT + 2, "scored": COUNT + 1, "rejected": 1, "duplicates": 0}
+    assert counted(worker.metrics) == expected
+
+
+def test_messages_that_once_stopped_the_stream_or_got_false_reasons(
+    broker: Broker, scorer, cases, tmp_path
+):
+    names = ("packets/length_overflow.avro", "kafka/babamul_light.bin")
+    names += ("kafka/zeros_then_schemaless_fink.bin", "kafka/ztf_behind_a_registry.bin")
+    bad = [(cases / name).read_bytes() for name in names]
+    good = [alert(number) for number in range(10)]
+    topic = broker.create_topic()
+    broker.produce(topic, [*good[:5], *bad, *good[5:]])
+    run(scorer, settings(broker, tmp_path, topic))
+    table = scan_tables(tmp_path).collect()
+    assert table.filter(pl.col("reason").is_null())["candid"].to_list() == list(range(10))
+    dead = rejects(tmp_path)
+    assert dead["raw"].to_list() == bad
+    assert not dead["reason"].str.contains("LSST").any()
+    light = dead.row(1, named=True)
+    assert light["candid"] is not None
+    assert "cutoutScience" in light["reason"]
+    assert broker.committed(tmp_path.name) == {(topic, 0): 14}
+
+
+def test_a_reject_is_never_there_already(broker: Broker, scorer, tmp_path):
+    """In table, filters and topics, an alert with its scores stands at the end."""
+
+    def light(number: int) -> bytes:
+        return avro_bytes(packet_record(number, candid=number, cutoutScience=None))
+
+    topic, scores = broker.create_topic(), broker.create_topic()
+    every = tmp_path / "filters.toml"
+    every.write_text("[every]\nwhere = 'acai_h >= 0'")
+    given = {"to_topic": scores, "filters": ("every",), "filters_file": every, "batch_size": 1}
+    broker.produce(topic, [light(1), light(2), alert(1), light(1)])
+    metrics = run(scorer, settings(broker, tmp_path, topic, **given))
+    assert counted(metrics) == {"consumed": 4, "scored": 1, "rejected": 3, "duplicates": 0}
+    assert metrics.value("upgraded_total") == 1
+    found = scan_tables(tmp_path).sort("candid").collect()
+    assert found["candid"].to_list() == [1, 2]
+    assert found["reason"].is_null().to_list() == [True, False]
+    assert scan_tables(tmp_path / "filters" / "every").collect()["candid"].to_list() == [1]
+    sent = [decoded(message.value()) for message in broker.messages(scores)]
+    assert [(m["candid"], m["reason"] is None) for m in sent] == [(1, False), (2, False), (1, True)]
+    assert [decoded(m.value())["candid"] for m in broker.messages(f"{scores}_every")] == [1]
+    filter_table(tmp_path, where="jd > 0", include_unscored=True, out=tmp_path / "all.csv")
+    assert sorted(pl.read_csv(tmp_path / "all.csv")["candid"]) == [1, 2]
+
+
+def test_a_whole_copy_that_comes_later(broker: Broker, scorer, cases, tmp_path):
+    names = ("first_without_science.avro", "second_whole.avro")
+    first, second = ((cases / "packets" / name).read_bytes() for name in names)
+    for batch_size in (1, 10):  # one after the other, and together
+        topic, out = broker.create_topic(), tmp_path / str(batch_size)
+        broker.produce(topic, [first, second])
+        group = f"{tmp_path.name}{batch_size}"
+        run(scorer, settings(broker, out, topic, batch_size=batch_size, group=group))
+        assert_scored(out, scorer, [second])
+        assert rejects(out)["raw"].to_list() == [first]
+
+
+def test_weights_of_braai_that_come_later(broker: Broker, real_data, tmp_path):
+    """The topic is read again: alerts without a drb now have scores, and are there once."""
+    raw = avro_bytes(packet_record(1, candid=1, drb=None))
+    topic = broker.create_topic()
+    broker.produce(topic, [raw, alert(2)])
+    without = Scorer(small_bank(), weights_dir=tmp_path / "nowhere")
+    run(without, settings(broker, tmp_path, topic))
+    table = scan_tables(tmp_path).sort("candid").collect()
+    assert table["reason"].is_null().to_list() == [False, True]
+    with_braai = Scorer(small_bank(), weights_dir=real_data / "braai")
+    metrics = run(with_braai, settings(broker, tmp_path, topic, group=f"{tmp_path.name}_again"))
+    assert counted(metrics) == {"consumed": 2, "scored": 1, "rejected": 0, "duplicates": 1}
+    table = assert_scored(tmp_path, with_braai, [raw, alert(2)])
+    assert table["drb_source"].to_list() == ["braai", "packet"]
+
+
+def framed(number: int, schema: int) -> bytes:
+    """As `alert`, in Confluent's framing."""
+    record = packet_record(number % 50, candid=number)
+    return b"\0" + schema.to_bytes(4, "big") + bare_avro(record)
+
+
+def test_alerts_behind_a_registry(broker: Broker, scorer, tmp_path, monkeypatch, caplog):
+    """Two schemas on one topic, a number that is none, and a registry that is away at first."""
+    monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "_RETRY_SECONDS", 0.01)
+    topic = broker.create_topic()
+    broker.produce(topic, [framed(number, 7 + number % 2) for number in range(20)])
+    broker.produce(topic, [framed(99, 5)])
+    with running_server() as server:
+        server.missing = b'{"error_code": 40403}'
+        for number in (7, 8):
+            answer = {"schema": json.dumps({**SCHEMA, "doc": str(number)})}
+            server.files[f"/schemas/ids/{number}"] = json.dumps(answer).encode()
+        server.faults = ["503"] * 5
+        run(
+            scorer,
+            settings(broker, tmp_path, topic),
+            ACAI_JAX_KAFKA_SCHEMA_REGISTRY_URL=server.url,
+            ACAI_JAX_KAFKA_BASIC_AUTH_USER_INFO="me:hunter2",
+        )
+        assert sorted(set(server.paths)) == [f"/schemas/ids/{number}" for number in (5, 7, 8)]
+        assert len(server.paths) == 5 + 3
+        assert all(headers["authorization"].startswith("Basic ") for headers in server.requests)
+    assert_scored(tmp_path, scorer, [alert(number) for number in range(20)])
+    assert rejects(tmp_path)["reason"].to_list() == ["no schema: 5 is not in the registry"]
+    assert broker.committed(tmp_path.name) == {(topic, 0): 21}
+    assert len([text for text in caplog.messages if "waiting for the schema" in text]) == 1
+    assert "hunter2" not in caplog.text
+
+
+def test_a_stop_while_the_registry_is_away_loses_nothing(
+    broker: Broker, scorer, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path / "cache"))
+    topic = broker.create_topic()
+    broker.produce(topic, [alert(1)])
+    broker.produce(topic, [framed(2, 7)])
+    broker.produce(topic, [alert(3)])
+    given = {"batch_size": 1, "schema_registry": "http://127.0.0.1:9"}
+    with Worker(scorer, settings(broker, tmp_path, topic, until_end=False, **given)):
+        wait_for(lambda: "waiting for the schema registry" in caplog.text)
+        wait_for(lambda: written(tmp_path) == [1])
+    assert written(tmp_path) == [1]
+    assert broker.committed(tmp_path.name) == {(topic, 0): 1}
+    with running_server() as server:
+        server.files["/schemas/ids/7"] = json.dumps({"schema": json.dumps(SCHEMA)}).encode()
+        run(scorer, settings(broker, tmp_path, topic, schema_registry=server.url))
+    assert_scored(tmp_path, scorer, [alert(number) for number in (1, 2, 3)])
 
 
 def test_a_message_without_content_is_a_reject(broker: Broker, scorer, tmp_path):
@@ -218,7 +376,7 @@ def test_metrics_and_health(broker: Broker, scorer, tmp_path, caplog):
         wait_for(lambda: "consumed_total 4.0" in get(url))
         figures = get(url)
         for expected in (
-            "acai_jax_stream_scored_total 3.0",
+            "acai_jax_stream_scored_total 2.0",
             'acai_jax_stream_rejected_total{reason="not an Avro container"} 1.0',
             "acai_jax_stream_duplicates_total 1.0",
             'acai_jax_stream_clock_skew_total{clock="message"} 1.0',

@@ -233,7 +233,7 @@ def test_a_slow_output_holds_the_stream_without_loss(
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another worker, or a slow disk, would
         try:
             before = len(written_now(tmp_path))
-            wait_for(lambda: any("outputs are slow" in text for text in caplog.messages))
+            wait_for(lambda: any("the work is slow" in text for text in caplog.messages))
             wait_for(lambda: health(url) == 503)
             wait_for(lambda: float(figure(url, "lag")) > 0)
             assert len(written_now(tmp_path)) == before
@@ -314,7 +314,6 @@ def test_signals_and_secrets(broker: Broker, scorer, model, tmp_path):
 
 def test_wrong_credentials(model, tmp_path):
     with running_broker(authentication=True) as broker:
-        started = time.monotonic()
         process = start_process(
             *flags(broker, tmp_path, model, "night"),
             environment={
@@ -328,7 +327,6 @@ def test_wrong_credentials(model, tmp_path):
     assert code == 1
     assert f"{broker.bootstrap} refuses us: " in errors.splitlines()[-1]
     assert SECRET not in errors
-    assert time.monotonic() - started < SECONDS
 
 
 def test_a_broker_that_wants_other_security(scorer, tmp_path, monkeypatch):

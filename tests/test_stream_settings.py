@@ -64,3 +64,18 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StreamError, match="not UTF-8"):
         ClientSettings(tmp_path / "binary", {})
+
+
+def test_settings_of_a_schema_registry_are_none_of_the_kafka_clients(tmp_path):
+    path = tmp_path / "kafka.properties"
+    path.write_text(
+        "schema.registry.url=http://registry:8081\nbasic.auth.credentials.source=USER_INFO\n"
+        "schema.registry.basic.auth.user.info=me:hunter2\nsasl.username=me\n"
+    )
+    client = ClientSettings(path, {})
+    assert client.values == {"sasl.username": "me"}
+    assert (client.registry_url, client.registry_login) == ("http://registry:8081", "me:hunter2")
+    assert client.redact("me:hunter2, hunter2") == "***, ***"
+    with pytest.raises(StreamError, match=r"take schema\.registry\.url and") as caught:
+        ClientSettings(None, {"ACAI_JAX_KAFKA_SCHEMA_REGISTRY_SSL_KEY_PASSWORD": "hunter2"})
+    assert "hunter2" not in str(caught.value)

@@ -17,18 +17,30 @@ from acai_jax.stream import tables
 from acai_jax.stream.tables import PLACE, StreamTable, scan_tables
 
 
-def rows(*candids: int, first: int = 0, topic: str = "night", version: str = "1") -> pl.DataFrame:
+def rows(
+    *candids: int,
+    first: int = 0,
+    topic: str = "night",
+    version: str = "1",
+    reason: str | None = None,
+) -> pl.DataFrame:
     count = len(candids)
     return pl.DataFrame(
         {
             "candid": candids,
             "acai_h_version": [version] * count,
+            "preset": ["acai"] * count,
+            "reason": [reason] * count,
             "topic": [topic] * count,
             "partition": [0] * count,
             "offset": range(first, first + count),
             "timestamp": [None] * count,
         },
-        schema={"candid": pl.Int64, "acai_h_version": pl.String, **PLACE},
+        schema={
+            "candid": pl.Int64,
+            **dict.fromkeys(("acai_h_version", "preset", "reason"), pl.String),
+            **PLACE,
+        },
     )
 
 
@@ -46,35 +58,81 @@ def files(folder: Path) -> list[str]:
 
 def test_a_row_is_there_once_whoever_brings_it(tmp_path):
     one, two = writer(tmp_path), writer(tmp_path)
-    assert one.add(rows(1, 2, 2))["offset"].to_list() == [0, 1]
-    assert two.add(rows(2, 3, first=7))["candid"].to_list() == [3]
-    assert one.add(rows(3, first=9)).is_empty()
+    assert one.add(rows(1, 2, 2)).rows["offset"].to_list() == [0, 1]
+    assert two.add(rows(2, 3, first=7)).rows["candid"].to_list() == [3]
+    assert one.add(rows(3, first=9)).rows.is_empty()
     assert sorted(candids(tmp_path)) == [1, 2, 3]
-    assert (one.written, two.written) == (2, 1)
 
 
 def test_the_same_message_again_is_passed_on_but_not_written(tmp_path):
     writer(tmp_path).add(rows(1, 2))
     again = writer(tmp_path)  # after a crash: another process
-    assert again.add(rows(1, 2, 5))["candid"].to_list() == [1, 2, 5]
-    assert again.written == 1
+    found = again.add(rows(1, 2, 5))
+    assert found.rows["candid"].to_list() == [1, 2, 5]
+    assert found.new["candid"].to_list() == [5]
     assert sorted(candids(tmp_path)) == [1, 2, 5]
 
 
 def test_an_alert_of_another_topic_is_known_too(tmp_path):
     writer(tmp_path).add(rows(1, topic="ztf_20260101_programid1"))
-    assert writer(tmp_path).add(rows(1, 2, topic="ztf_20260102_programid1")).height == 1
+    assert writer(tmp_path).add(rows(1, 2, topic="ztf_20260102_programid1")).rows.height == 1
     assert len(candids(tmp_path / "ztf_20260101_programid1")) == 1
 
 
 def test_another_model_scores_the_same_alert_again(tmp_path):
     writer(tmp_path, "1").add(rows(1))
-    assert writer(tmp_path, "2").add(rows(1, version="2")).height == 1
-    assert writer(tmp_path, "1").add(rows(1, first=5)).is_empty()
+    assert writer(tmp_path, "2").add(rows(1, version="2")).rows.height == 1
+    assert writer(tmp_path, "1").add(rows(1, first=5)).rows.is_empty()
     assert candids(tmp_path) == [1, 1]
     other_heads = rows(1).rename({"acai_h_version": "acai_tde_version"})
-    assert StreamTable(tmp_path, ("candid",), {"acai_tde_version": "1"}).add(other_heads).height
+    other_model = StreamTable(tmp_path, ("candid",), {"acai_tde_version": "1"})
+    assert other_model.add(other_heads).rows.height == 1
     assert len(candids(tmp_path)) == 3
+
+
+def standing(folder: Path) -> list[tuple[int, str | None]]:
+    return scan_tables(folder).select("candid", "reason").sort("candid").collect().rows()
+
+
+def test_an_alert_without_scores_gives_way_to_one_with_scores_and_never_comes_back(tmp_path):
+    one, two = writer(tmp_path), writer(tmp_path)
+    one.add(rows(1, 2, reason="null feature: drb"))
+    assert standing(tmp_path) == [(1, "null feature: drb"), (2, "null feature: drb")]
+    assert two.add(rows(1, first=7, reason="another")).rows.is_empty()
+    found = two.add(rows(1, first=8, topic="later"))
+    assert (found.rows.height, found.new.height, found.upgraded) == (1, 1, 1)
+    for table in (one, two, writer(tmp_path)):
+        assert table.add(rows(1, first=9, reason="null feature: drb")).rows.is_empty()
+        assert table.add(rows(1, first=9)).rows.is_empty()
+        again = table.add(rows(1, first=8, topic="later"))  # the same message: passed on again
+        assert (again.rows.height, again.new.height, again.upgraded) == (1, 0, 0)
+    assert standing(tmp_path) == [(1, None), (2, "null feature: drb")]
+    one.close()
+    two.close()
+    assert standing(tmp_path) == [(1, None), (2, "null feature: drb")]
+
+
+def test_the_same_message_may_get_its_scores_later(tmp_path):
+    """When braai's weights are there, and the topic is read again."""
+    writer(tmp_path).add(rows(1, 2, reason="null feature: drb"))
+    found = writer(tmp_path).add(rows(1, 2))
+    assert (found.rows.height, found.upgraded) == (2, 2)
+    assert standing(tmp_path) == [(1, None), (2, None)]
+    assert writer(tmp_path).add(rows(1, 2, reason="null feature: drb")).rows.is_empty()
+
+
+def test_of_rows_that_come_together_the_one_with_scores_is_kept(tmp_path):
+    together = pl.concat([rows(1, reason="no stamp"), rows(1, 2, first=1)])
+    found = writer(tmp_path).add(together)
+    assert (found.rows["offset"].to_list(), found.upgraded) == ([1, 2], 0)
+    assert standing(tmp_path) == [(1, None), (2, None)]
+
+
+def test_scores_of_another_model_take_no_ones_place(tmp_path):
+    writer(tmp_path, "1").add(rows(1, reason="no stamp"))
+    assert writer(tmp_path, "2").add(rows(1, version="2")).upgraded == 0
+    assert scan_tables(tmp_path).collect()["reason"].to_list().count(None) == 1
+    assert candids(tmp_path) == [1, 1]
 
 
 def test_rows_of_several_identities(tmp_path):
@@ -83,10 +141,9 @@ def test_rows_of_several_identities(tmp_path):
     table.add(rows(1, 1))
     assert candids(tmp_path) == [1, 1]
     again = StreamTable(tmp_path, identity)
-    again.add(rows(1, 1))
-    assert again.written == 0
-    again.add(rows(2))  # another message at a place that was used: a log that began anew
-    assert again.written == 1
+    assert again.add(rows(1, 1)).new.is_empty()
+    # another message at a place that was used: a log that began anew
+    assert again.add(rows(2)).new.height == 1
 
 
 def test_small_files_are_merged_and_closing_leaves_one(tmp_path, monkeypatch):
@@ -100,7 +157,7 @@ def test_small_files_are_merged_and_closing_leaves_one(tmp_path, monkeypatch):
     assert candids(tmp_path) == list(range(20))
     table.close()
     assert len(files(tmp_path)) == 3
-    assert writer(tmp_path).add(rows(*range(21), first=50))["candid"].to_list() == [20]
+    assert writer(tmp_path).add(rows(*range(21), first=50)).rows["candid"].to_list() == [20]
 
 
 def test_a_crash_while_merging_leaves_nothing_double(tmp_path, monkeypatch):
@@ -140,9 +197,11 @@ class Sequence:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.writers = [writer(folder), writer(folder)]
-        self.sent: set[int] = set()
+        self.sent: dict[int, str | None] = {}
 
-    def step(self, which: int, crash: str, batch: list[int], first: int) -> None:
+    def step(
+        self, which: int, crash: str, reason: str | None, batch: list[int], first: int
+    ) -> None:
         table = self.writers[which]
         monkeypatch = pytest.MonkeyPatch()
         if crash == "before the rename":
@@ -150,8 +209,9 @@ class Sequence:
         elif crash == "before the old files are removed":
             monkeypatch.setattr(Path, "unlink", die_removing_parts)
         try:
-            table.add(rows(*batch, first=first))
-            self.sent |= set(batch)
+            table.add(rows(*batch, first=first, reason=reason))
+            for candid in batch:  # what has scores stays, and so does the first reason
+                self.sent[candid] = self.sent.get(candid, reason) if reason else None
         except Killed:
             crash = "now"
         finally:
@@ -159,10 +219,10 @@ class Sequence:
         if crash != "no":
             self.writers[which] = writer(self.folder)
             if crash == "now":  # nothing was committed: the messages come again, to the other one
-                self.step(1 - which, "no", batch, first)
+                self.step(1 - which, "no", reason, batch, first)
         elif len(batch) == 1:
             table.close()
-        assert sorted(candids(self.folder)) == sorted(self.sent)
+        assert standing(self.folder) == sorted(self.sent.items())
 
 
 CRASHES = ("no", "no", "no", "after", "before the rename", "before the old files are removed")
@@ -174,6 +234,7 @@ CRASHES = ("no", "no", "no", "after", "before the rename", "before the old files
         st.tuples(
             st.integers(0, 1),
             st.sampled_from(CRASHES),
+            st.sampled_from((None, "one", "another")),
             st.lists(st.integers(0, 25), min_size=1, max_size=5),
         ),
         max_size=10,
@@ -185,8 +246,8 @@ def test_any_sequence_of_writes_and_crashes_gives_each_alert_once(steps):
     monkeypatch.setattr(tables, "_LARGEST_SPAN", 8)
     with tempfile.TemporaryDirectory() as folder:
         sequence = Sequence(Path(folder))
-        for number, (which, crash, batch) in enumerate(steps):
-            sequence.step(which, crash, batch, first=10 * number)
+        for number, (which, crash, reason, batch) in enumerate(steps):
+            sequence.step(which, crash, reason, batch, first=10 * number)
         writer(Path(folder))
         assert not any(name.endswith(".tmp") for name in files(Path(folder)))
     monkeypatch.undo()
@@ -215,7 +276,7 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_there(tmp_path):
     with pytest.raises(OutputError, match="night"):
         table.add(rows(1))
     (tmp_path / "night").unlink()
-    assert table.add(rows(1)).height == 1
+    assert table.add(rows(1)).rows.height == 1
     with pytest.raises(OutputError, match="night"):
         StreamTable(tmp_path / "night" / files(tmp_path)[0] / "below", ("candid",))
 
@@ -233,7 +294,7 @@ def test_a_write_that_fails_after_the_rename_is_found_again(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(OutputError, match="Input/output error"):
         table.add(rows(2, first=1))
-    assert table.add(rows(2, 3, first=1))["candid"].to_list() == [2, 3]
+    assert table.add(rows(2, 3, first=1)).rows["candid"].to_list() == [2, 3]
     assert candids(tmp_path) == [1, 2, 3]
 
 

@@ -1,8 +1,8 @@
 """The loop of a stream: messages in, scores out, and offsets only after them.
 
-Three stages work side by side, with few batches between them: this thread takes messages and
-decodes them, some threads score, and one thread writes to the sinks, in order. What they have
-written is committed by this thread. After a failure nothing more is written or committed.
+Three stages work side by side, with few batches between them: this thread takes messages, some
+threads make scores of them, and one thread writes to the sinks, in order. What they have written is
+committed by this thread. After a failure nothing more is written or committed.
 """
 
 import collections
@@ -16,11 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final
 
-import polars as pl
-
 from acai_jax.errors import StreamError
-from acai_jax.schema import Preset
-from acai_jax.score import Scorer
 from acai_jax.stream.extra import require
 from acai_jax.stream.kafka import (
     Connection,
@@ -32,9 +28,11 @@ from acai_jax.stream.kafka import (
     partitions,
 )
 from acai_jax.stream.metrics import Health, Metrics
+from acai_jax.stream.registry import StoppedError
 from acai_jax.stream.sender import TransactionalSender
 from acai_jax.stream.settings import StreamSettings, later_topics, night_topics
-from acai_jax.stream.sinks import Batch, Messages, Sinks, decode_message
+from acai_jax.stream.sinks import Messages, Sinks
+from acai_jax.stream.work import Outcome, Work
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
@@ -45,7 +43,7 @@ _MESSAGES_AT_ONCE: Final = 32
 _BATCH_BYTES: Final = 64 * 2**20
 _BATCHES_UNDER_WAY: Final = 4
 _TICK_SECONDS: Final = 0.1
-_HOLD_SECONDS: Final = 5.0  # for so long a slow sink is waited for without telling the brokers
+_HOLD_SECONDS: Final = 5.0  # for so long slow work is waited for without telling the brokers
 _LOOK_SECONDS: Final = 0.5  # between looks at how far behind we are
 _SUMMARY_SECONDS: Final = 60.0
 _GIVE_UP_SECONDS: Final = 30.0
@@ -58,7 +56,7 @@ class Stream:
     def __init__(
         self,
         settings: StreamSettings,
-        scorer: Scorer,
+        work: Work,
         sinks: Sinks,
         connection: Connection,
         metrics: Metrics,
@@ -66,21 +64,20 @@ class Stream:
         stop: threading.Event,
     ) -> None:
         self._settings = settings
-        self._scorer = scorer
-        self._preset: Preset = settings.preset or scorer.bank.preset
+        self._work = work
         self._sinks = sinks
         self._connection = connection
         self._metrics = metrics
         self._health = health
         self._stop = stop
         self._stopped_at: float | None = None
-        self._scoring = ThreadPoolExecutor(2)
+        self._working = ThreadPoolExecutor(2)
         self._writing = ThreadPoolExecutor(1)
         self._failed = False
         self._generation = 0
         """Counts assignments of partitions."""
         self._dropped = -1
-        """The last one whose messages could not be sent."""
+        """The last one of whose messages some had to be left to another worker, or run."""
         self._consumer: Consumer = connection.consumer(settings, self._on_commit)
         self._sender: TransactionalSender | None = None
         self._topics: tuple[str, ...] = ()
@@ -108,7 +105,7 @@ class Stream:
                 self._sender = TransactionalSender(
                     self._connection, self._settings.group, name, topics
                 )
-            self._scorer.warm_up()
+            self._work.warm_up()
             self._subscribe()
             while not self._stop.is_set() and not self._at_end():
                 self._watch_midnight()
@@ -125,7 +122,7 @@ class Stream:
             raise
         finally:
             self._writing.shutdown()
-            self._scoring.shutdown()
+            self._working.shutdown()
             self._close()
         self._sinks.close()
         self._summary("done")
@@ -185,7 +182,7 @@ class Stream:
                 continue
             if not self._in_hand:
                 self._first_came = time.monotonic()
-            place = (str(message.topic()), int(message.partition() or 0))
+            place = _place(message)
             self._ended.discard(place)
             self._taken[place] = int(message.offset() or 0) + 1
             self._in_hand.append(message)
@@ -193,7 +190,7 @@ class Stream:
 
     def _take_error(self, message: "Message", error: Any) -> None:
         if error.code() == code("_PARTITION_EOF"):
-            self._ended.add((str(message.topic()), int(message.partition() or 0)))
+            self._ended.add(_place(message))
         elif error.code() in (code("UNKNOWN_TOPIC_OR_PART"), code("_UNKNOWN_TOPIC")):
             if message.topic() not in self._missing:
                 self._missing.add(str(message.topic()))
@@ -225,19 +222,21 @@ class Stream:
     def _submit(self) -> None:
         """Sends what is in hand on its way."""
         messages, self._in_hand, self._bytes = self._in_hand, [], 0
-        batch = Batch(messages, [decode_message(message) for message in messages])
-        scored = self._scoring.submit(self._scorer.score_packets, batch.alerts, self._preset)
+        offsets = {_place(message): int(message.offset() or 0) + 1 for message in messages}
+        outcome = self._working.submit(self._work.do, messages)
         send, generation = None, self._generation
         if self._sender is not None:
             # asked in another thread, this would wait for ever during a rebalance
             group = self._consumer.consumer_group_metadata()
-            send = functools.partial(self._send, self._sender, group, generation, batch.offsets())
-        self._under_way.append(self._writing.submit(self._write, batch, scored, send, generation))
+            send = functools.partial(self._send, self._sender, group, generation, offsets)
+        writing = self._writing.submit(self._write, messages, outcome, offsets, send, generation)
+        self._under_way.append(writing)
 
     def _write(
         self,
-        batch: Batch,
-        scored: "Future[pl.DataFrame]",
+        messages: "list[Message]",
+        outcome: "Future[Outcome]",
+        offsets: Offsets,
         send: Callable[[Messages], None] | None,
         generation: int,
     ) -> Offsets:
@@ -245,12 +244,15 @@ class Stream:
         if self._failed or generation == self._dropped:
             return {}
         try:
-            self._sinks.flush(batch, scored.result(), send)
+            self._sinks.flush(messages, outcome.result(), send)
+        except StoppedError as error:
+            log.warning("%s; alerts that need it will come again", error)
+            self._dropped = generation  # or a later batch would commit what is not written
         except BaseException:
-            self._failed = True  # or a later batch would commit what this one has not written
+            self._failed = True  # for the same reason
             raise
         # a transaction has committed them already, if there was anything to send
-        return {} if generation == self._dropped else batch.offsets()
+        return {} if generation == self._dropped else offsets
 
     def _send(
         self,
@@ -279,7 +281,7 @@ class Stream:
             wait([self._under_way[0]], timeout=_TICK_SECONDS)
             self._settle()
             if time.monotonic() - started > _HOLD_SECONDS and not self._holding:
-                log.warning("outputs are slow: no more messages for now")
+                log.warning("the work is slow: no more messages for now")
                 self._holding = True
                 self._hold(self._assigned or ())
             if self._holding:
@@ -289,7 +291,7 @@ class Stream:
             # a partition that was lost in the meantime stays on hold otherwise, if it comes back
             self._consumer.resume(partitions(dict.fromkeys(self._held, 0)))
             self._held.clear()
-            log.info("outputs are ready again")
+            log.info("ready for more messages")
 
     def _hold(self, places: Iterable[Place]) -> None:
         self._held.update(places)
@@ -392,9 +394,13 @@ class Stream:
         metrics = self._metrics
         facts = {
             name: int(metrics.total(f"{name}_total"))
-            for name in ("consumed", "scored", "rejected", "duplicates")
+            for name in ("consumed", "scored", "rejected", "duplicates", "upgraded")
         }
         log.info("%s", what, extra={"facts": {**facts, "lag": int(metrics.value("lag"))}})
+
+
+def _place(message: "Message") -> Place:
+    return str(message.topic()), int(message.partition() or 0)
 
 
 def _today() -> datetime.date:

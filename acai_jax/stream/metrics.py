@@ -1,5 +1,8 @@
 """Figures of a running stream: for Prometheus, for a health check, and for the log."""
 
+import contextlib
+import io
+import socket
 import threading
 import time
 import wsgiref.simple_server
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 _MOST_KINDS: Final = 40  # of reasons: a label's values stay few, whatever messages hold
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 1800, 7200, 86400)
+_MOST_CONNECTIONS: Final = 16  # at once
+_CONNECTION_SECONDS: Final = 10.0
 _ALERTS: Final = (1, 4, 16, 64, 128, 256, 512, 1024, 4096)
 
 
@@ -43,9 +48,11 @@ class Metrics:
             return prometheus.Histogram(_name(name), text, buckets=buckets, registry=self.registry)
 
         self.consumed = counter("consumed", "Messages taken from Kafka")
-        self.scored = counter("scored", "Alerts that got scores")
-        self.rejected = counter("rejected", "Alerts without scores, by kind", ["reason"])
-        self.duplicates = counter("duplicates", "Alerts that were there already")
+        # each message is one of these three
+        self.scored = counter("scored", "Alerts added to the table with scores")
+        self.rejected = counter("rejected", "Messages added to the rejects, by kind", ["reason"])
+        self.duplicates = counter("duplicates", "Messages of which all was there already")
+        self.upgraded = counter("upgraded", "Alerts scored that were there without scores")
         self.passed = counter("passed", "Alerts that passed a filter", ["filter"])
         self.skewed = counter("clock_skew", "Alerts from the future, by their clock", ["clock"])
         self.lag = prometheus.Gauge(
@@ -157,7 +164,13 @@ class MetricsServer:
 
 
 class _Server(ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    """A thread for each connection; a new one gets through however many idle ones there are."""
+
     daemon_threads = True
+
+    def __init__(self, *given: Any) -> None:
+        self._since: dict[socket.socket, float] = {}
+        super().__init__(*given)
 
     def server_bind(self) -> None:
         # WSGIServer would look its own name up, which can take seconds
@@ -167,12 +180,42 @@ class _Server(ThreadingMixIn, wsgiref.simple_server.WSGIServer):
         self.server_port = int(self.server_port)
         self.setup_environ()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Takes a connection, in the place of the oldest if there are too many."""
+        too_many = max(0, len(self._since) + 1 - _MOST_CONNECTIONS)
+        for oldest in list(self._since)[:too_many]:
+            self._cut(oldest)
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Ends connections that have lasted too long, whatever they do; called twice a second."""
+        oldest = time.monotonic() - _CONNECTION_SECONDS
+        for request, since in list(self._since.items()):
+            if since <= oldest:
+                self._cut(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a connection, in its thread."""
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: what clients do is no trouble of the stream's."""
+
+    def _cut(self, request: socket.socket) -> None:
+        self._since.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)  # its thread then comes to its end
+
 
 class _Handler(wsgiref.simple_server.WSGIRequestHandler):
-    timeout = 10
-
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Says nothing: a line per scrape would bury the others."""
+
+    def get_stderr(self) -> Any:
+        """Where wsgiref writes a traceback for each client that has gone."""
+        return io.StringIO()
 
 
 def _name(name: str) -> str:

@@ -55,19 +55,22 @@ def score_schema(classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-class AvroEncoder:
-    """Makes messages of the rows of a score table.
+class ScoreEncoder:
+    """Makes records of the rows of a score table, and messages and lines of records.
 
     Args:
         classes: of the model.
 
     Example:
-        >>> encoder = AvroEncoder(("h",))
+        >>> encoder = ScoreEncoder(("h",))
         >>> row = dict.fromkeys(_FIELDS) | {"candid": 7, "objectId": "ZTF18a", "preset": "acai"}
         >>> row |= dict.fromkeys(("jd", "ra", "dec", "fid", "programid"), 1)
-        >>> raw = encoder.encode(row | {"acai_h": 0.5, "acai_h_version": "1"})
-        >>> next(fastavro.reader(io.BytesIO(raw)))["classifications"]
+        >>> table = pl.DataFrame(row | {"acai_h": 0.5, "acai_h_version": "1"})
+        >>> (record,) = encoder.records(table)
+        >>> next(fastavro.reader(io.BytesIO(encoder.message(record))))["classifications"]
         {'acai_h': 0.5, 'acai_h_version': '1'}
+        >>> encoder.line(record)[:13]
+        '{"candid": 7,'
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -76,31 +79,22 @@ class AvroEncoder:
         )
         self._schema = fastavro.parse_schema(score_schema(classes))
 
-    def encode(self, row: Mapping[str, Any]) -> bytes:
-        """One message."""
+    def records(self, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+        """What is said of each row; what is no number is null, as JSON has no other word for it."""
+        # no other columns: a timestamp may be beyond what Python can hold
+        for row in rows.select(*_FIELDS, *self._names).iter_rows(named=True):
+            fields = {name: _finite(row[name]) for name in _FIELDS}
+            yield fields | {"classifications": {name: _finite(row[name]) for name in self._names}}
+
+    def message(self, record: Mapping[str, Any]) -> bytes:
+        """A record as a message for a topic."""
         buffer = io.BytesIO()
-        fastavro.writer(buffer, self._schema, [self.record(row)], sync_marker=_SYNC)
+        fastavro.writer(buffer, self._schema, [record], sync_marker=_SYNC)
         return buffer.getvalue()
 
-    def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What a message says; what is no number is null, as JSON has no other word for it."""
-        fields = {name: _finite(row[name]) for name in _FIELDS}
-        return fields | {"classifications": {name: _finite(row[name]) for name in self._names}}
-
-    def messages(self, rows: pl.DataFrame) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of each row; the key is the candid, in digits."""
-        for row in self._rows(rows):
-            yield str(row["candid"]).encode(), self.encode(row)
-
-    def json_lines(self, rows: pl.DataFrame) -> str:
-        """A line for each row, with the fields of a message."""
-        return "".join(
-            json.dumps(self.record(row), allow_nan=False) + "\n" for row in self._rows(rows)
-        )
-
-    def _rows(self, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
-        # no other columns: a timestamp may be beyond what Python can hold
-        return rows.select(*_FIELDS, *self._names).iter_rows(named=True)
+    def line(self, record: Mapping[str, Any]) -> str:
+        """A record as a line of JSON."""
+        return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

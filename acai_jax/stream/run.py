@@ -8,8 +8,10 @@ from acai_jax.score import Scorer
 from acai_jax.stream.kafka import Connection
 from acai_jax.stream.loop import Stream
 from acai_jax.stream.metrics import Health, Metrics, MetricsServer
+from acai_jax.stream.registry import SchemaRegistry
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 from acai_jax.stream.sinks import Sinks
+from acai_jax.stream.work import Work
 
 log: Final = logging.getLogger("acai_jax.stream")
 
@@ -36,7 +38,8 @@ def run_stream(
         What was counted.
 
     Raises:
-        StreamError: the brokers refuse us or cannot be reached, or a topic is not there.
+        StreamError: the brokers or the schema registry refuse us, the brokers cannot be reached, or
+            a topic is not there.
         OutputError: an output cannot be written; nothing of that batch is committed.
         FilterError: a filter is none.
     """
@@ -44,11 +47,14 @@ def run_stream(
     metrics = Metrics()
     health = Health(_STALL_SECONDS)
     preset = settings.preset or scorer.bank.preset
+    client = client or ClientSettings(settings.kafka_config)
+    registry = None
+    if (url := settings.schema_registry or client.registry_url) is not None:
+        registry = SchemaRegistry(url, client.registry_login, stop)
+    work = Work(settings, scorer, registry)
     sinks = Sinks(settings, scorer.bank, preset, metrics)
-    connection = Connection(
-        settings.bootstrap_servers, client or ClientSettings(settings.kafka_config)
-    )
-    stream = Stream(settings, scorer, sinks, connection, metrics, health, stop)
+    connection = Connection(settings.bootstrap_servers, client)
+    stream = Stream(settings, work, sinks, connection, metrics, health, stop)
     server = None
     try:
         if settings.metrics_port is not None:

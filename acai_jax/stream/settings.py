@@ -63,6 +63,7 @@ class StreamSettings:
         to_topic: topic for scores, on the same brokers.
         to_stdout: write scores to standard output too, as JSON lines.
         kafka_config: file of further settings of the Kafka client, KEY=VALUE lines.
+        schema_registry: URL of a registry of schemas, for messages in Confluent's framing.
         metrics_port: port of /metrics and /healthz; None for none, 0 for any that is free.
         metrics_address: address that they listen on.
 
@@ -90,6 +91,7 @@ class StreamSettings:
     to_topic: str | None = None
     to_stdout: bool = False
     kafka_config: Path | None = None
+    schema_registry: str | None = None
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
 
@@ -119,6 +121,11 @@ class ClientSettings:
         path: file of KEY=VALUE lines, as Kafka's own properties files; `#` begins a comment.
         environment: wins over the file.
 
+    Attributes:
+        values: settings of the Kafka client.
+        registry_url: `schema.registry.url`.
+        registry_login: `basic.auth.user.info`, USER:PASSWORD.
+
     Raises:
         StreamError: the file cannot be read, or sets what the stream sets itself. The message
             shows no value.
@@ -139,6 +146,9 @@ class ClientSettings:
         for name in self.values.keys() & _OURS.keys():
             raise StreamError(f"{name} is set by {_OURS[name]}: leave it out of the Kafka settings")
         secrets = {value for name, value in self.values.items() if _SECRET.search(name) and value}
+        self.registry_url, self.registry_login = _taken_registry(self.values)
+        if self.registry_login is not None:
+            secrets |= {self.registry_login, self.registry_login.partition(":")[2]} - {""}
         self._secrets = sorted(secrets, key=len, reverse=True)
 
     def __repr__(self) -> str:
@@ -153,6 +163,20 @@ class ClientSettings:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _taken_registry(values: dict[str, str]) -> tuple[str | None, str | None]:
+    """Takes the settings of a schema registry, which the Kafka client does not know, out of it."""
+    prefix = "schema.registry."
+    names = [name for name in values if name.startswith((prefix, "basic.auth."))]
+    found = {name.removeprefix(prefix): values.pop(name) for name in names}
+    url, login = found.pop("url", None), found.pop("basic.auth.user.info", None)
+    if found.pop("basic.auth.credentials.source", "USER_INFO") != "USER_INFO" or found:
+        raise StreamError(
+            "of a schema registry, the Kafka settings take schema.registry.url and "
+            "basic.auth.user.info"
+        )
+    return url, login
 
 
 def _read_properties(path: Path) -> dict[str, str]:

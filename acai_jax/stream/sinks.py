@@ -4,9 +4,7 @@ Tables come first, and tell which alerts are new. An alert that a crash made com
 again to what follows; one that some other message has brought already is not.
 """
 
-import dataclasses
 import hashlib
-import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,17 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from acai_jax.errors import OutputError, Reject
-from acai_jax.filters import apply_filter, named_filter
+from acai_jax.errors import OutputError
 from acai_jax.model import HeadBank
-from acai_jax.packet import AlertPacket
 from acai_jax.schema import UNIX_EPOCH_JD, Preset
-from acai_jax.score import score_table_schema
-from acai_jax.sources import Encoded, decode
 from acai_jax.stream.metrics import Metrics
-from acai_jax.stream.outputs import AvroEncoder
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE, StreamTable
+from acai_jax.stream.work import PLACE_KEY, Outcome
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -42,41 +36,6 @@ _REJECT_COLUMNS: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
-    """Messages, and the alert in each.
-
-    Attributes:
-        messages: as Kafka gave them.
-        alerts: one for each.
-    """
-
-    messages: Sequence["Message"]
-    alerts: Sequence[AlertPacket | Reject]
-
-    def offsets(self) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> where to go on after these messages."""
-        return {(m.topic(), m.partition()): m.offset() + 1 for m in self.messages}  # type: ignore
-
-    def places(self) -> pl.DataFrame:
-        """The columns of `PLACE`, a row for each message."""
-        rows = [(m.topic(), m.partition(), m.offset(), _timestamp(m)) for m in self.messages]
-        return pl.DataFrame(rows, schema=dict(PLACE), orient="row")
-
-
-def decode_message(message: "Message") -> AlertPacket | Reject:
-    """The alert of one message, which is an Avro container with its schema inside."""
-    origin = f"{message.topic()}/{message.partition()}/{message.offset()}"
-    raw = message.value()
-    if raw is None:
-        return Reject("empty message", origin=origin)
-    found = list(itertools.islice(decode(Encoded(origin, raw)), 2))
-    if len(found) == 1:
-        return found[0]
-    number = "more than one record" if found else "no record"
-    return Reject(f"not one alert: the container holds {number}", origin=origin)
-
-
 class Sinks:
     """All outputs of a stream.
 
@@ -88,7 +47,6 @@ class Sinks:
 
     Raises:
         OutputError: a folder cannot be made.
-        FilterError: there is no such filter, or it does not fit the table.
     """
 
     def __init__(
@@ -96,16 +54,12 @@ class Sinks:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._encoder = AvroEncoder(bank.classes)
         model = {f"acai_{c}_version": str(bank.provenance[c]["version"]) for c in bank.classes}
         model["preset"] = preset
-        nothing = pl.DataFrame(schema={**score_table_schema(bank.classes), **PLACE})
-        self._filters: dict[str, tuple[str, StreamTable]] = {}
-        for name in dict.fromkeys(settings.filters):
-            where = named_filter(name, settings.filters_file).where
-            apply_filter(nothing, where)  # a mistake in it is found now
-            table = StreamTable(settings.out / "filters" / name, ("candid",), model)
-            self._filters[name] = (where, table)
+        self._filters = {
+            name: StreamTable(settings.out / "filters" / name, ("candid",), model)
+            for name in dict.fromkeys(settings.filters)
+        }
         self._scores = StreamTable(settings.out / "scores", ("candid",), model)
         identity = ("offset", "partition", "topic", "sha256")
         self._rejects = StreamTable(settings.out / "rejects", identity)
@@ -117,79 +71,76 @@ class Sinks:
 
     def flush(
         self,
-        batch: Batch,
-        scored: pl.DataFrame,
+        messages: Sequence["Message"],
+        outcome: Outcome,
         send: Callable[[Messages], None] | None = None,
     ) -> None:
         """Writes a batch to all outputs; when it returns, everything is where it belongs.
 
         Args:
-            batch: messages and alerts.
-            scored: their score table, a row for each.
+            messages: as Kafka gave them.
+            outcome: what became of them.
             send: sends messages, and commits the offsets of the batch with them.
 
         Raises:
             OutputError: an output cannot be written.
             StreamError: messages cannot be sent.
         """
-        scored = scored.hstack(batch.places())
-        self._write_rejects(batch, scored)
-        decoded = pl.Series([isinstance(alert, AlertPacket) for alert in batch.alerts])
-        rows = scored.filter(decoded)
-        before = self._scores.written
-        ours = self._scores.add(rows)
-        duplicates = len(rows) - (self._scores.written - before)
-        messages: Messages = []
+        rejected = self._write_rejects(messages, outcome.table)
+        ours, new, upgraded = self._scores.add(outcome.table.filter(outcome.decoded))
         topic = self._settings.to_topic
-        if topic is not None:
-            messages += ((topic, *message) for message in self._encoder.messages(ours))
-        for name, (where, table) in self._filters.items():
-            passed = apply_filter(ours, where)
-            table.add(passed)
-            self._metrics.passed.labels(name).inc(len(passed))
-            if topic is not None:
-                named = f"{topic}_{name}"
-                messages += ((named, *message) for message in self._encoder.messages(passed))
+        out = _messages(topic, ours, outcome)
+        for name, table in self._filters.items():
+            passed = outcome.passed[name].join(ours, on=PLACE_KEY, how="semi")
+            self._metrics.passed.labels(name).inc(len(table.add(passed).new))
+            out += _messages(topic and f"{topic}_{name}", passed, outcome)
         if self._settings.to_stdout:
-            _print(self._encoder.json_lines(ours))
+            _print("".join(outcome.lines[place] for place in ours.select(PLACE_KEY).iter_rows()))
         if send is not None:
-            send(messages)
-        self._count(scored, ours, duplicates)
+            send(out)
+        self._metrics.upgraded.inc(upgraded)
+        self._count(len(messages), int(new["reason"].null_count()), rejected)
+        self._observe(ours)
 
     def close(self) -> None:
         """Merges what is left in small files."""
-        for table in (self._scores, self._rejects, *(t for _, t in self._filters.values())):
+        for table in (self._scores, self._rejects, *self._filters.values()):
             table.close()
 
-    def _write_rejects(self, batch: Batch, scored: pl.DataFrame) -> None:
-        which = scored.with_row_index("_row").filter(pl.col("reason").is_not_null())
-        if which.is_empty():
-            return
-        raw = [batch.messages[row].value() or b"" for row in which["_row"]]
+    def _write_rejects(self, messages: Sequence["Message"], table: pl.DataFrame) -> pl.Series:
+        """Keeps what has no scores; returns the reasons of what was not there before."""
+        which = table.with_row_index("_row").filter(pl.col("reason").is_not_null())
+        raw = [messages[row].value() or b"" for row in which["_row"]]
         rejects = which.with_columns(
             pl.Series("raw", raw, pl.Binary),
             pl.Series("sha256", [hashlib.sha256(each).hexdigest() for each in raw], pl.String),
         )
-        self._rejects.add(rejects.select(list(_REJECT_COLUMNS)))
+        return self._rejects.add(rejects.select(list(_REJECT_COLUMNS))).new["reason"]
 
-    def _count(self, scored: pl.DataFrame, ours: pl.DataFrame, duplicates: int) -> None:
-        metrics, now = self._metrics, time.time()
-        reasons = scored["reason"].drop_nulls()
-        metrics.consumed.inc(len(scored))
-        metrics.batch.observe(len(scored))
-        metrics.scored.inc(len(scored) - len(reasons))
-        metrics.duplicates.inc(duplicates)
+    def _count(self, consumed: int, scored: int, reasons: pl.Series) -> None:
+        metrics = self._metrics
+        metrics.consumed.inc(consumed)
+        metrics.batch.observe(consumed)
+        metrics.scored.inc(scored)
+        metrics.duplicates.inc(consumed - scored - len(reasons))
         for reason in reasons:
             metrics.count_rejected(reason, 1)
+
+    def _observe(self, ours: pl.DataFrame) -> None:
+        now = time.time()
         taken = (ours["jd"] - UNIX_EPOCH_JD) * 86400
-        metrics.observe_latency("jd", now - taken)
+        self._metrics.observe_latency("jd", now - taken)
         sent = ours["timestamp"].drop_nulls().to_physical() / 1000
-        metrics.observe_latency("message", now - sent)
+        self._metrics.observe_latency("message", now - sent)
 
 
-def _timestamp(message: "Message") -> int | None:
-    kind, milliseconds = message.timestamp()
-    return milliseconds if kind else None  # 0: not available
+def _messages(topic: str | None, rows: pl.DataFrame, outcome: Outcome) -> Messages:
+    """A message for each row; the key is the candid, in digits."""
+    if topic is None:
+        return []
+    keys = (str(candid).encode() for candid in rows["candid"])
+    values = (outcome.encoded[place] for place in rows.select(PLACE_KEY).iter_rows())
+    return [(topic, *message) for message in zip(keys, values, strict=True)]
 
 
 def _print(text: str) -> None:

@@ -4,6 +4,9 @@ A table is `FOLDER/<topic>/<writer>-<first>-<last>.parquet`. A file appears by o
 the only moment of commitment: before it a row is not there, after it the row is there for good. Who
 writes holds a lock of the folder, looks up which rows are there already, and adds the others.
 
+A row with a `reason` has no scores, and stands only until one with scores comes. Then both are in
+the files, as rows are never taken away, and readers leave the one without scores out.
+
 Small files are merged now and then. The merged file's name covers the numbers of the files that it
 replaces; if a crash leaves both, readers skip what is covered, and the next writer removes it.
 """
@@ -35,6 +38,8 @@ PLACE: Final[Mapping[str, pl.DataType]] = {
 _MERGED_FILES: Final = 32
 _LARGEST_SPAN: Final = _MERGED_FILES**2  # files of this many writes are left as they are
 _KEPT_SECONDS: Final = 8 * 86400  # brokers keep messages for a week: later nothing comes again
+_SCORED: Final = pl.col("reason").is_null()
+_OURS: Final = ("_row", "_scored", "_topic", "_partition", "_offset", "_stood_scored")
 _NAME: Final = re.compile(r"([0-9a-f]{16})-(\d{8})-(\d{8})\.parquet")
 
 
@@ -47,12 +52,27 @@ class Part(NamedTuple):
     path: Path
 
 
+class Added(NamedTuple):
+    """What became of rows that were to be added.
+
+    Attributes:
+        rows: those that stand by these messages: added now, or when the same message came before.
+            A row that another message brought is not among them.
+        new: those of them that were added now.
+        upgraded: how many of these took the place of a row without scores.
+    """
+
+    rows: pl.DataFrame
+    new: pl.DataFrame
+    upgraded: int
+
+
 class StreamTable:
     """One writer of a table; others may write to the same folder at the same time.
 
     Args:
         folder: is made if need be.
-        identity: columns that tell one row from another; the first one tells most apart.
+        identity: columns that tell one alert from another; the first one tells most apart.
         model: column -> value that rows of the same model have; rows of other models are others.
 
     Raises:
@@ -61,11 +81,11 @@ class StreamTable:
     Example:
         >>> import tempfile; folder = Path(tempfile.mkdtemp())
         >>> rows = pl.DataFrame({"candid": [7, 7, 8], "offset": [0, 1, 2]}).with_columns(
-        ...     topic=pl.lit("night"), partition=pl.lit(0, pl.Int32)
+        ...     topic=pl.lit("night"), partition=pl.lit(0, pl.Int32), reason=pl.lit(None, pl.String)
         ... )
-        >>> StreamTable(folder, ("candid",)).add(rows)["offset"].to_list()
+        >>> StreamTable(folder, ("candid",)).add(rows).rows["offset"].to_list()
         [0, 2]
-        >>> StreamTable(folder, ("candid",)).add(rows.tail(2))["offset"].to_list()
+        >>> StreamTable(folder, ("candid",)).add(rows.tail(2)).rows["offset"].to_list()
         [2]
         >>> len(scan_tables(folder).collect())
         2
@@ -75,8 +95,6 @@ class StreamTable:
         self, folder: Path, identity: tuple[str, ...], model: Mapping[str, str] | None = None
     ) -> None:
         self.folder = folder
-        self.written = 0
-        """Rows that this writer has added."""
         self._identity = identity
         self._model = dict(model or {})
         self._writer = secrets.token_hex(8)
@@ -87,39 +105,40 @@ class StreamTable:
                 for topic in _topics(folder):
                     _clean(folder / topic)
 
-    def add(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Adds the rows that are not there yet.
+    def add(self, rows: pl.DataFrame) -> Added:
+        """Adds the rows that are not there yet, or are there without scores only.
 
         Args:
-            rows: with the columns of the identity and of `PLACE`.
-
-        Returns:
-            The rows that are there by these messages: added now, or when the same message came
-            before. A row that another message brought is not among them.
+            rows: with the columns of the identity and of `PLACE`, and `reason`.
 
         Raises:
             OutputError: they cannot be written; none of a topic's rows, or all of them, are there.
         """
         if rows.is_empty():
-            return rows
+            return Added(rows, rows, 0)
         with _clear_errors(self.folder), _locked(self.folder, fcntl.LOCK_EX):
             self._refresh(rows["topic"].unique())
-            earlier = self._earlier(rows)
             on = list(self._identity)
-            rows = rows.with_row_index("_row")
-            found = rows.join(earlier, on=on, how="left", maintain_order="left")
-            new = found.filter(pl.col("_topic").is_null()).unique(
-                on, keep="first", maintain_order=True
-            )
+            found = rows.with_row_index("_row").with_columns(_scored=_SCORED)
+            found = found.join(self._earlier(rows), on=on, how="left")
+            # those with scores first: of one alert's rows that come together, one is kept
+            found = found.sort(~pl.col("_scored"), "_row")
+            is_new = pl.col("_topic").is_null() | (pl.col("_scored") & ~pl.col("_stood_scored"))
+            new = found.filter(is_new).unique(on, keep="first", maintain_order=True)
             again = found.filter(
+                ~is_new,
+                pl.col("_scored") == pl.col("_stood_scored"),
                 pl.col("_topic") == pl.col("topic"),
                 pl.col("_partition") == pl.col("partition"),
                 pl.col("_offset") == pl.col("offset"),
             ).unique(on, keep="first", maintain_order=True)
-            places = ["_row", "_topic", "_partition", "_offset"]
-            for part in new.drop(places).partition_by("topic", maintain_order=True):
-                self._write(part)
-            return pl.concat([new, again]).sort("_row").drop(places)
+            # of an alert that has got scores just now, nothing else is passed on
+            again = again.join(new, on=on, how="anti")
+            for part in new.partition_by("topic", maintain_order=True):
+                self._write(part.sort("_row").drop(_OURS))
+            upgraded = len(new) - new["_topic"].null_count()
+            standing = pl.concat([new, again]).sort("_row").drop(_OURS)
+            return Added(standing, new.drop(_OURS), upgraded)
 
     def close(self) -> None:
         """Merges what this writer has left in small files."""
@@ -130,22 +149,24 @@ class StreamTable:
                     self._merge(topic, small)
 
     def _earlier(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Identity and place of those of the rows that are there already, each once."""
+        """What stands of the rows' alerts: identity, place, and whether it has scores."""
         key = self._identity[0]
         wanted = rows[key].unique().implode()
         found = [
             known.rows.lazy()
             .filter(pl.col(key).is_in(wanted))
             .with_columns(topic=pl.lit(topic), _topic=pl.lit(topic))
-            .select(*self._identity, "_topic", "_partition", "_offset")
+            .select(*self._identity, "_topic", "_partition", "_offset", "_stood_scored")
             for topic, known in self._known.items()
             if known.rows is not None
         ]
         nothing = pl.LazyFrame(
             schema={name: rows.schema[name] for name in self._identity}
             | {"_topic": pl.String(), "_partition": pl.Int32(), "_offset": pl.Int64()}
+            | {"_stood_scored": pl.Boolean()}
         )
-        return pl.concat([nothing, *found]).unique([*self._identity]).collect()
+        standing = pl.concat([nothing, *found]).sort("_stood_scored", descending=True)
+        return standing.unique([*self._identity], keep="first", maintain_order=True).collect()
 
     def _refresh(self, topics: Iterable[str]) -> None:
         """Learns what all writers have written since the last time."""
@@ -173,7 +194,7 @@ class StreamTable:
     def _index(self, table: pl.LazyFrame) -> pl.DataFrame:
         names = [name for name in self._identity if name != "topic"]  # the folder's name tells it
         places = (pl.col("partition").alias("_partition"), pl.col("offset").alias("_offset"))
-        return table.select(*names, *places).collect()
+        return table.select(*names, *places, _stood_scored=_SCORED).collect()
 
     def _write(self, rows: pl.DataFrame) -> None:
         topic = rows["topic"][0]
@@ -186,7 +207,6 @@ class StreamTable:
         _write_durably(part.path, buffer.getbuffer())
         known.own.append(part)
         known.learn(part, self._index(rows.lazy()))
-        self.written += len(rows)
         while len(latest := known.own[-_MERGED_FILES:]) == _MERGED_FILES:
             spans = {_span(part) for part in latest}
             if len(spans) > 1 or spans.pop() >= _LARGEST_SPAN or not self._merge(topic, latest):
@@ -244,8 +264,9 @@ class _Known:
 
 
 def scan_tables(folder: str | os.PathLike[str]) -> pl.LazyFrame:
-    """Reads a table of a stream, lazily: what all workers have written, each row once.
+    """Reads a table of a stream, lazily: what all workers have written, each alert once.
 
+    An alert without scores that the same model has scored since is there with its scores only.
     While workers write, a file may be merged away before it is read; reading then fails, and the
     next attempt finds the merged one.
 
@@ -263,9 +284,30 @@ def scan_tables(folder: str | os.PathLike[str]) -> pl.LazyFrame:
     with _clear_errors(folder), _locked(folder, fcntl.LOCK_SH):
         folders = [folder, *(folder / topic for topic in _topics(folder))]
         paths = [part.path for each in folders for part in _parts(each)[0]]
-    if not paths:
-        raise OutputError(f"no table of a stream in {folder}")
-    return pl.concat([pl.scan_parquet(path) for path in paths], how="diagonal")
+        if not paths:
+            raise OutputError(f"no table of a stream in {folder}")
+        return _standing(pl.concat([pl.scan_parquet(path) for path in paths], how="diagonal"))
+
+
+def _standing(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The table without its rows without scores of alerts that the same model has scored, too."""
+    names = table.collect_schema().names()
+    if "preset" not in names:  # no table of scores
+        return table
+    alert = ["candid", "preset", *(name for name in names if name.endswith("_version"))]
+    unscored = table.filter(~_SCORED).select(*alert, "reason").collect()
+    if unscored.is_empty():  # nearly always; then the table is read as it is
+        return table
+    candids = unscored["candid"].unique().implode()
+    scored = table.filter(_SCORED, pl.col("candid").is_in(candids)).select(alert).collect()
+    replaced = unscored.join(scored, on=alert, how="semi", nulls_equal=True).unique()
+    return table.join(
+        replaced.lazy(),
+        on=[*alert, "reason"],  # which a scored row has not
+        how="anti",
+        nulls_equal=True,
+        maintain_order="left",
+    )
 
 
 def _parts(folder: Path) -> tuple[list[Part], list[Path]]:
