@@ -194,7 +194,8 @@ def _records(
             yield batch.to_pylist(), batch.num_rows, weight
             return
         except Exception as error:
-            failure = error
+            reason = reason_of(error).removeprefix("internal error: ")
+            failure = PacketError(f"unreadable Parquet: a value has no place in Python: {reason}")
     if batch.num_rows > 1:
         middle = batch.num_rows // 2
         yield from _records(batch.slice(0, middle), origin, problem)

@@ -81,7 +81,7 @@ def json_documents(stream: io.BufferedIOBase) -> Iterator[tuple[Mapping[str, Any
             if incomplete and more and end == len(buffer) and size < _MAX_DOCUMENT_BYTES:
                 chunk = text.read(max(_PIECE_BYTES, size))
                 buffer, at, more = buffer[at:] + chunk, 0, bool(chunk)
-                grown = bool(chunk)
+                grown = True
                 continue
             grown = False
             if not size:
@@ -179,6 +179,8 @@ def _count_values(document: Mapping[str, Any]) -> int:
             for child in (value.values() if isinstance(value, dict) else value)
         ]
         count += len(level)
+        if not level:
+            break
     if level:
         raise PacketError("damaged JSON: a document that is nested too deeply")
     if count > _MAX_VALUES:
