@@ -73,8 +73,14 @@ def parquet_records(
             for records, rows, weight in _group_records(table, group, columns, origin):
                 done += rows
                 if marks:
-                    records = [r if isinstance(r, Reject) else {**marks, **r} for r in records]
+                    records = [_marked(record, marks) for record in records]
                 yield records, done / max(1, metadata.num_rows), weight
+
+
+def _marked(
+    record: Mapping[str, Any] | Reject, marks: Mapping[str, None]
+) -> Mapping[str, Any] | Reject:
+    return record if isinstance(record, Reject) else {**marks, **record}
 
 
 def _check_footer(source: "pyarrow.NativeFile") -> None:
@@ -185,14 +191,14 @@ def _records(
     batch: "pyarrow.RecordBatch", origin: str, problem: PacketError | None
 ) -> Iterator[tuple[Records, int, int]]:
     """The rows of a batch; those that are too large, or have no place in Python, are rejects."""
-    weight = sum(_weight(column) for column in batch.columns)
     failure: Exception | None = problem
-    if weight > _BATCH_BYTES:
-        failure = PacketError(f"too large: a row of {weight // 2**20} MiB")
     if failure is None:
         try:
-            yield batch.to_pylist(), batch.num_rows, weight
-            return
+            weight = sum(map(_weight, batch.columns))
+            if weight <= _BATCH_BYTES:
+                yield batch.to_pylist(), batch.num_rows, weight
+                return
+            failure = PacketError(f"too large: a row of {weight // 2**20} MiB")
         except Exception as error:
             reason = reason_of(error).removeprefix("internal error: ")
             failure = PacketError(f"unreadable Parquet: a value has no place in Python: {reason}")
@@ -206,13 +212,14 @@ def _records(
 
 def _weight(column: "pyarrow.Array") -> int:
     """About how many bytes the values take as Python objects, at the most."""
-    import pyarrow.compute
     from pyarrow import types
+    from pyarrow.compute import call_function
 
     kind = column.type
     if types.is_dictionary(kind):
-        longest = pyarrow.compute.max(pyarrow.compute.binary_length(column.dictionary)).as_py()
-        return len(column) * (_BYTES_OF_VALUE + (longest or 0))
+        lengths = call_function("binary_length", [column.dictionary])
+        total = call_function("sum", [lengths.take(column.indices)]).as_py()
+        return len(column) * _BYTES_OF_VALUE + (total or 0)
     if types.is_struct(kind):
         inner = sum(map(_weight, column.flatten()))
     elif types.is_nested(kind):

@@ -195,14 +195,21 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
         Reject(reason='null stamp', candid=7, objectId='ZTF20aaelulu', origin=None)
     """
     candid = object_id = None
-    if isinstance(record, Mapping):
-        inner = record.get("candidate")
-        inner = inner if isinstance(inner, Mapping) else {}
-        candids = (record.get("candid"), inner.get("candid"), record.get("i:candid"))
-        candid = next((known for value in candids if (known := _known(value)) is not None), None)
-        object_ids = (record.get("objectId"), record.get("i:objectId"))
-        object_id = next((value for value in object_ids if value and _is_text(value)), None)
+    try:
+        if isinstance(record, Mapping):
+            candid, object_id = _identity(record)
+    except Exception:  # the record itself is what raises
+        pass
     return Reject(reason_of(error), candid, object_id, origin)
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    inner = record.get("candidate")
+    inner = inner if isinstance(inner, Mapping) else {}
+    candids = (record.get("candid"), inner.get("candid"), record.get("i:candid"))
+    candid = next((known for value in candids if (known := _known(value)) is not None), None)
+    names = (record.get("objectId"), record.get("i:objectId"))
+    return candid, next((name for name in names if name and _is_text(name)), None)
 
 
 def _known(candid: object) -> int | None:

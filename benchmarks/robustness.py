@@ -30,7 +30,8 @@ from acai_jax.errors import SourceError
 from acai_jax.sources import encoded_alerts
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 good, path = sys.argv[1:]
 for chunk in workers.chunks(encoded_alerts(good)):

@@ -62,8 +62,8 @@ def test_an_extension_of_digits_is_taken_in_one_pass():
 
 
 def test_names_and_sizes_of_extensions_hold_for_one_member():
-    raw = pax(b"16 path=new.avro\n") + tar_bytes(sound())
-    assert [name for name, _ in members(raw)] == ["new.avro"[: len("new.avro")], "1.avro"]
+    raw = pax(b"17 path=new.avro\n") + tar_bytes(sound())
+    assert [name for name, _ in members(raw)] == ["new.avro", "1.avro"]
 
 
 @pytest.mark.parametrize("junk", [b"j" * 512, bytes(30 * 512), b"j" * 100_352])
@@ -74,9 +74,7 @@ def test_stretches_that_are_no_members_are_told(junk):
         b"\1" * 700,
         b"\2" * 700,
     ]
-    assert [c for _, c in found if isinstance(c, str)] == [
-        f"damaged archive: {len(junk)} bytes are no archive members"
-    ]
+    assert found[1:-1] == [("", f"damaged archive: {len(junk)} bytes are no archive members")]
 
 
 def test_cut_archives():
