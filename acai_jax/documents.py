@@ -86,10 +86,11 @@ def json_documents(stream: io.BufferedIOBase) -> Iterator[tuple[Mapping[str, Any
             grown = False
             if not size:
                 return
-            yield Reject(_problem(error, incomplete and (more or end < len(buffer)))), 0
+            too_large = incomplete and (more or end < len(buffer))
+            yield Reject(_problem(error, too_large)), 0
             refused += 1
             # a damaged line costs that line only; in one long line, look for the next brace
-            cut = not more and incomplete
+            cut = too_large or (not more and incomplete)
             while not (
                 found := _NEXT_LINE.search(buffer, at)
                 or (not cut and _NEXT_BRACE.search(buffer, at))
@@ -136,7 +137,7 @@ def _problem(error: Exception, too_large: bool) -> str:
     if too_large:
         return (
             f"too large: a JSON document of more than {_MAX_DOCUMENT_BYTES // 2**20} MiB "
-            f"or {_MAX_VALUES} values"
+            f"or {_MAX_VALUES} values; reading goes on at the next line"
         )
     if isinstance(error, json.JSONDecodeError):
         return f"damaged JSON: {error.msg}"

@@ -230,7 +230,7 @@ def test_names_as_they_are(name):
     assert packet_from_record(packet_record(ssnamenr=name)).candidate["ssnamenr"] == name
 
 
-@pytest.mark.parametrize("value", [[0] * 10**6, "x" * 10**6, 10**5000, {"a": 1}])
+@pytest.mark.parametrize("value", [[0] * 10**6, "x" * 10**6, 10**5000, {"a": 1}], ids=type)
 def test_messages_stay_short_whatever_the_value(value):
     for record in (packet_record(magpsf=value), packet_record() | {"candid": value}):
         assert len(refused(record, "wrong type").reason) < 200
