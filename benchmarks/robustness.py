@@ -30,8 +30,12 @@ from acai_jax.errors import SourceError
 from acai_jax.sources import encoded_alerts
 
 def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:  # what getrusage says includes the parent's memory, before exec
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except FileNotFoundError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 good, path = sys.argv[1:]
 for chunk in workers.chunks(encoded_alerts(good)):
