@@ -4,10 +4,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help test lint demo bench clean
+.PHONY: help test fuzz lint demo bench clean
 
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
+	@echo "make fuzz                 set up .venv, then try tens of thousands of damaged packets"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
 	@echo "make clean                remove .venv, caches and the demo's output"
@@ -28,6 +29,9 @@ lint: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+
+fuzz: $(INSTALLED)
+	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/test_fuzz.py --durations 0
 
 # simulate and package labelled alerts, train on them, evaluate; then score and filter a night
 demo: $(INSTALLED)

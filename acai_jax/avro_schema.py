@@ -4,45 +4,48 @@ An alert packet spends most of its bytes on a history that no score needs, and m
 reader's time goes into resolving schemas and building that history. The compiled function steps
 over whatever is not wanted.
 
-Every length and count in the bytes is checked against the bytes that are there, so that
-damaged or hostile input ends in an `AvroError`, never in a long loop or a large allocation.
+Every length and count in the bytes is checked against the bytes that are there, and what a schema
+and a record may take has a budget, so that damaged or hostile input ends in an `AvroError`, never
+in a long loop or a large allocation. The budgets are several times what the largest real alerts,
+those of LSST, take.
 
 Source: Apache Avro 1.11 specification, "Schema Declaration" and "Binary Encoding".
 """
 
+import contextlib
 import functools
 import itertools
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from acai_jax.errors import AvroError
+from acai_jax.avro_varint import finish_varint
+from acai_jax.errors import AvroError, reason_of
 
-MAX_BLOCK_BYTES = 64 * 2**20
-"""No block of a container, and so no field of a record, may be larger."""
-
+MAX_SCHEMA_BYTES = 2**20
+MAX_RECORD_BYTES = 8 * 2**20
+_MAX_VALUES = 2_000_000  # in the arrays and maps of one record
 _MAX_SCHEMA_NODES = 5_000
+_MAX_SOURCE_BYTES = 2**18
+_MAX_NAME_BYTES = 1_000
 _SHORTEST_RUN = 4  # fields of one kind, before looking at all of them at once pays
 _MAX_DEPTH = 12  # CPython allows 20 nested loops in one function
 _FIXED_BYTES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
-_INVALID_SCHEMA = (
-    *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
-    *(RecursionError, MemoryError, SyntaxError),
-)
 
 RecordReader = Callable[[bytes, int], tuple[dict[str, Any], int]]
 """(block, position) -> (record, position after it)."""
 
 
 @functools.lru_cache(maxsize=16)
-def compile_schema(schema: bytes, skip: frozenset[str] = frozenset()) -> RecordReader:
+def compile_schema(schema: bytes, wanted: frozenset[str] | None = None) -> RecordReader:
     """Compiles an Avro schema into a function that reads one record.
 
     Args:
-        schema: the schema's JSON, as it stands in a container.
-        skip: top-level fields that are stepped over instead of read.
+        schema: the schema's JSON, as it stands in a container: a record, or a union of records.
+        wanted: top-level fields to read, and of the records in them only the fields that hold no
+            array, map or record; all else is stepped over. None reads everything.
 
     Raises:
         AvroError: the schema is damaged, recursive, or larger than any alert's.
@@ -53,44 +56,60 @@ def compile_schema(schema: bytes, skip: frozenset[str] = frozenset()) -> RecordR
         >>> read(bytes([6]), 0)
         ({'candid': 3}, 1)
     """
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise AvroError("damaged Avro: its schema is larger than any alert's")
     try:
         parsed = json.loads(schema)
-    except (ValueError, RecursionError):
+    except Exception:
         raise AvroError("damaged Avro: its schema is not JSON") from None
-    if not isinstance(parsed, dict) or parsed.get("type") != "record":
-        raise AvroError("damaged Avro: its schema is not a record")
     try:
-        compiler = _Compiler(skip)
+        compiler = _Compiler(wanted)
         body = compiler.compile(parsed)
         scope: dict[str, Any] = {
             **compiler.constants,
             "AvroError": AvroError,
-            "_more": _more,
+            "_more": finish_varint,
+            "_overrun": _overrun,
             "_float": struct.Struct("<f").unpack_from,
             "_double": struct.Struct("<d").unpack_from,
         }
         # Names and symbols from the schema enter this code as literals only.
         exec(compile(body, "<avro schema>", "exec"), scope)
-    except _INVALID_SCHEMA as error:
-        raise AvroError(f"damaged Avro: its schema is not valid ({error!r:.80})") from None
+    except AvroError:
+        raise
+    except Exception as error:
+        reason = f"damaged Avro: its schema is not valid ({reason_of(error)})"
+        raise AvroError(reason) from None
     return _guard(scope["read"])
 
 
 def _guard(read: Callable[[bytes, int, int], tuple[dict[str, Any], int]]) -> RecordReader:
     def read_record(block: bytes, position: int) -> tuple[dict[str, Any], int]:
+        end = min(len(block), position + MAX_RECORD_BYTES)
         try:
-            record, position = read(block, position, len(block))
-        except (IndexError, struct.error):
-            raise AvroError("truncated Avro: a record runs past the end of its block") from None
+            record, position = read(block, position, end)
+        except (IndexError, struct.error, OverflowError):
+            raise _overrun(block, len(block)) from None
         except KeyError:
             raise AvroError("damaged Avro: no such union branch") from None
         except UnicodeDecodeError:
             raise AvroError("damaged Avro: a string is not UTF-8") from None
-        if position > len(block):
-            raise AvroError("truncated Avro: a record runs past the end of its block")
+        except AvroError:
+            raise
+        except Exception as error:
+            raise AvroError(reason_of(error)) from None
+        if position > end:
+            raise _overrun(block, end)
         return record, position
 
     return read_record
+
+
+def _overrun(block: bytes, end: int) -> AvroError:
+    """What is wrong with a record that reaches beyond `end`."""
+    if end < len(block):
+        return AvroError(f"damaged Avro: a record of more than {MAX_RECORD_BYTES >> 20} MiB")
+    return AvroError("truncated Avro: a record runs past the end of its block")
 
 
 def _fixed_union_sizes(schema: Any) -> dict[int, int] | None:
@@ -112,28 +131,58 @@ def _nullable_float(field: dict[str, Any]) -> tuple[str, int] | None:
 
 def _fixed_size(schema: dict[str, Any]) -> int:
     size = int(schema["size"])
-    if not 0 <= size <= MAX_BLOCK_BYTES:
+    if not 0 <= size <= MAX_RECORD_BYTES:
         raise AvroError("damaged Avro: its schema has an impossible size")
     return size
+
+
+def full_name(schema: dict[str, Any], space: str = "") -> str:
+    """NAMESPACE.NAME of a named type, which may inherit the namespace of what it stands in.
+
+    Example:
+        >>> full_name({"type": "record", "name": "alert", "namespace": "ztf"})
+        'ztf.alert'
+    """
+    name = schema["name"]
+    return name if "." in name else f"{schema.get('namespace', space) or ''}.{name}"
 
 
 class _Compiler:
     """Writes the reader's source: `b` is the block, `p` the position, `e` the end."""
 
-    def __init__(self, skip: frozenset[str]) -> None:
-        self.skip = skip
+    def __init__(self, wanted: frozenset[str] | None) -> None:
+        self.wanted = wanted
         self.lines: list[str] = []
         self.names: dict[str, tuple[Any, str]] = {}
         self.open: list[str] = []  # records being written, to notice a recursive schema
         self.constants: dict[str, Any] = {}  # look-up tables and readers, by name
         self.nodes = 0
+        self.source_bytes = 0
         self.variables = 0
 
-    def compile(self, schema: dict[str, Any]) -> str:
-        target = self.read_record(schema, "", 1, self.skip)
-        return "\n".join(["def read(b, p, e):", *self.lines, f" return {target}, p"])
+    def compile(self, schema: Any) -> str:
+        self.emit(0, "def read(b, p, e):")
+        self.emit(1, f"left = {_MAX_VALUES}")
+        kind, schema, space = self.resolve(schema, "", 1)
+        if kind == "record":
+            self.emit(1, f"r = {self.read_record(schema, space, 1, top=True)}")
+        elif kind == "union":
+            self.union(schema, 1, lambda branch, depth: self.read_branch(branch, space, depth))
+        else:
+            raise AvroError("damaged Avro: its schema is not a record")
+        self.emit(1, "return r, p")
+        return "\n".join(self.lines)
+
+    def read_branch(self, schema: Any, space: str, depth: int) -> str:
+        """Emits code that reads a datum of one branch of a union of alerts and what they hold."""
+        if self.resolve(schema, space, depth)[0] != "record":
+            raise AvroError("damaged Avro: its schema is not a record, nor a union of records")
+        return f"r = {self.read_record(schema, space, depth, top=True)}"
 
     def emit(self, depth: int, *lines: str) -> None:
+        self.source_bytes += sum(map(len, lines))
+        if self.source_bytes > _MAX_SOURCE_BYTES:
+            raise AvroError("damaged Avro: its schema is larger than any alert's")
         self.lines.extend(" " * depth + line for line in lines)
 
     def variable(self) -> str:
@@ -171,36 +220,52 @@ class _Compiler:
         if isinstance(kind, (list, dict)):
             return self.resolve(kind, space, depth)
         if kind in ("record", "enum", "fixed"):
-            name = schema["name"]
-            space = name.rpartition(".")[0] or schema.get("namespace", space)
-            short = name.rpartition(".")[2]
+            space, _, short = full_name(schema, space).rpartition(".")
+            if len(space) + len(short) > _MAX_NAME_BYTES:
+                raise AvroError("damaged Avro: its schema has a name longer than any alert's")
             self.names[f"{space}.{short}"] = self.names[short] = (schema, space)
             return kind, schema, space
         if kind in ("array", "map"):
             return kind, schema, space
         return self.resolve(kind, space, depth)
 
-    def read_record(
-        self, schema: dict[str, Any], space: str, depth: int, skip: frozenset[str] = frozenset()
-    ) -> str:
+    def read_record(self, schema: Any, space: str, depth: int, *, top: bool = False) -> str:
         """Emits code that reads a record; returns the expression that builds it."""
         _, schema, space = self.resolve(schema, space, depth)
         self.enter(schema, space)
         items = []
         for kind, fields in itertools.groupby(schema["fields"], _nullable_float):
-            run = list(fields)
-            if kind and len(run) >= _SHORTEST_RUN and skip.isdisjoint(f["name"] for f in run):
-                variables = self.read_run(*kind, run[0]["type"], len(run), depth)
-                items += [f"{str(f['name'])!r}: {v}" for f, v in zip(run, variables, strict=True)]
+            run = [(field, self.is_wanted(field, space, top)) for field in fields]
+            if kind and len(run) >= _SHORTEST_RUN and all(wanted for _, wanted in run):
+                values = self.read_run(*kind, run[0][0]["type"], len(run), depth)
+                items += [(f["name"], v) for (f, _), v in zip(run, values, strict=True)]
                 continue
-            for field in run:
-                if field["name"] in skip:
-                    self.step_over(field["type"], space, depth)
+            for field, wanted in run:
+                if wanted:
+                    items.append((field["name"], self.read(field["type"], space, depth)))
                 else:
-                    value = self.read(field["type"], space, depth)
-                    items.append(f"{str(field['name'])!r}: {value}")
+                    self.step_over(field["type"], space, depth)
         self.open.pop()
-        return "{" + ", ".join(items) + "}"
+        return "{" + ", ".join(f"{name!r}: {value}" for name, value in items) + "}"
+
+    def is_wanted(self, field: dict[str, Any], space: str, top: bool) -> bool:
+        if not isinstance(field["name"], str):
+            raise AvroError("damaged Avro: its schema has a field without a name")
+        if self.wanted is None:
+            return True
+        return field["name"] in self.wanted if top else self.is_scalar(field["type"], space)
+
+    def is_scalar(self, schema: Any, space: str) -> bool:
+        kind, schema, space = self.resolve(schema, space, 0)
+        if kind == "union":
+            return all(self.is_scalar(branch, space) for branch in schema)
+        return kind not in ("record", "array", "map")
+
+    def takes_no_bytes(self, schema: Any, space: str) -> bool:
+        kind, schema, space = self.resolve(schema, space, 0)
+        if kind == "record":
+            return all(self.takes_no_bytes(field["type"], space) for field in schema["fields"])
+        return kind == "null" or (kind == "fixed" and schema["size"] == 0)
 
     def read_run(self, code: str, branch: int, schema: Any, count: int, depth: int) -> list[str]:
         """Emits code that reads `count` nullable floats, at once where none of them is null."""
@@ -254,14 +319,13 @@ class _Compiler:
         elif kind == "union":
             self.union(schema, depth, lambda t, d: f"{v} = {self.read(t, space, d)}")
         else:
-            empty = "[]" if kind == "array" else "{}"
-            self.emit(depth, f"{v} = {empty}")
-            inner = self.repeat(schema, depth)
-            if kind == "array":
-                self.emit(inner, f"{v}.append({self.read(schema['items'], space, inner)})")
-            else:
-                key = self.read("string", space, inner)
-                self.emit(inner, f"{v}[{key}] = {self.read(schema['values'], space, inner)}")
+            self.emit(depth, f"{v} = {'[]' if kind == 'array' else '{}'}")
+            with self.repeat(kind, schema, space, depth) as inner:
+                if kind == "array":
+                    self.emit(inner, f"{v}.append({self.read(schema['items'], space, inner)})")
+                else:
+                    key = self.read("string", space, inner)
+                    self.emit(inner, f"{v}[{key}] = {self.read(schema['values'], space, inner)}")
         return v
 
     def step_over(self, schema: Any, space: str, depth: int) -> None:
@@ -296,10 +360,10 @@ class _Compiler:
             else:
                 self.union(schema, depth, lambda t, d: self.step_over(t, space, d))
         else:
-            inner = self.repeat(schema, depth)
-            if kind == "map":
-                self.step_over("string", space, inner)
-            self.step_over(schema["items" if kind == "array" else "values"], space, inner)
+            with self.repeat(kind, schema, space, depth) as inner:
+                if kind == "map":
+                    self.step_over("string", space, inner)
+                self.step_over(schema["items" if kind == "array" else "values"], space, inner)
 
     def step_over_run(self, sizes: dict[int, int], count: int, depth: int) -> None:
         """Steps over `count` unions of one fixed-size kind, such as `["float", "null"]`.
@@ -337,8 +401,7 @@ class _Compiler:
 
     def length(self, v: str, depth: int) -> None:
         self.long(v, depth)
-        message = "truncated Avro: a string or byte field runs past the end"
-        self.emit(depth, f"if not 0 <= {v} <= e - p: raise AvroError({message!r})")
+        self.emit(depth, f"if not 0 <= {v} <= e - p: raise _overrun(b, e)")
 
     def union(self, branches: list[Any], depth: int, branch: Callable[[Any, int], Any]) -> None:
         v = self.variable()
@@ -350,8 +413,9 @@ class _Compiler:
                 self.emit(depth + 1, statement or "pass")
         self.emit(depth, "else: raise KeyError")
 
-    def repeat(self, schema: Any, depth: int) -> int:
-        """Opens the loops over an array's or map's blocks and items; returns the inner depth."""
+    @contextlib.contextmanager
+    def repeat(self, kind: str, schema: Any, space: str, depth: int) -> Iterator[int]:
+        """Opens the loops over an array's or map's blocks and items; yields the inner depth."""
         if depth > _MAX_DEPTH:
             raise AvroError("damaged Avro: its schema is nested too deeply")
         n = self.variable()
@@ -359,50 +423,18 @@ class _Compiler:
         self.long(n, depth + 1)
         self.emit(depth + 1, f"if {n} == 0: break", f"if {n} < 0:")
         self.length(self.variable(), depth + 2)  # the block's size in bytes, not needed
-        message = "truncated Avro: an array runs past the end"
-        last = self.variable()
+        self.emit(depth + 1, f" {n} = -{n}")
+        if kind == "array" and self.takes_no_bytes(schema["items"], space):
+            message = "damaged Avro: an array of items that take no bytes"
+            self.emit(depth + 1, f"raise AvroError({message!r})")
+        message = f"damaged Avro: a record of more than {_MAX_VALUES} values"
+        self.emit(depth + 1, f"if {n} > e - p: raise _overrun(b, e)", "")
+        cost, before = len(self.lines) - 1, self.nodes
         self.emit(
             depth + 1,
-            f" {n} = -{n}",
-            f"if {n} > e - p: raise AvroError({message!r})",
-            # items that take no bytes would make a few bytes into millions of items
-            f"{last} = -1",
+            f"if left < 0: raise AvroError({message!r})",
             f"for _ in range({n}):",
-            f" if not {last} < p < e: raise AvroError({message!r})",
-            f" {last} = p",
+            " pass",  # an item may take no code
         )
-        return depth + 2
-
-
-# --- varints, used by compiled readers and by the container's reader ------------------------
-
-
-def _more(buffer: bytes, position: int, value: int) -> tuple[int, int]:
-    """Finishes a varint whose first byte, `value`, was above 127; not yet zigzag-decoded."""
-    value &= 127
-    for shift in range(7, 70, 7):
-        byte = buffer[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            if value >> 64:
-                break
-            return value, position
-    raise AvroError("damaged Avro: a number of more than 64 bits")
-
-
-def read_long(buffer: bytes, position: int) -> tuple[int, int]:
-    """(zigzag-encoded number, position after it)."""
-    value = buffer[position]
-    position += 1
-    if value > 127:
-        value, position = _more(buffer, position, value)
-    return (value >> 1) ^ -(value & 1), position
-
-
-def read_bytes(buffer: bytes, position: int, end: int) -> tuple[bytes, int]:
-    """(length-prefixed bytes, position after them); they may not reach beyond `end`."""
-    size, position = read_long(buffer, position)
-    if size < 0 or position + size > end:
-        raise AvroError("truncated Avro: a string or byte field runs past the end")
-    return buffer[position : position + size], position + size
+        yield depth + 2
+        self.lines[cost] += f"left -= {n} * {max(self.nodes - before, 1)}"

@@ -12,10 +12,9 @@ from typing import Any, Final, NamedTuple
 from acai_jax import avro
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
 from acai_jax.packet import reject_of
-from acai_jax.schema import HISTORIES
-from acai_jax.sources import MAX_CONTAINER_ALERTS, TOO_MANY_RECORDS, Paths, encoded_alerts
+from acai_jax.sources import Paths, encoded_alerts
 
-_SKIPPED: Final = frozenset(HISTORIES)  # nothing in them is looked at; messages hold them
+_WANTED: Final = frozenset({"candidate"})  # all that is looked at; messages hold all fields
 _AVRO_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _INT64: Final = range(-(2**63), 2**63)
@@ -86,20 +85,18 @@ def _message(record: Mapping[str, Any], origin: str) -> Message | Reject:
 
 
 def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:
-    records = avro.one_record_containers(raw, _SKIPPED)
+    records = avro.one_record_containers(raw, _WANTED)
     first = list(itertools.islice(records, 2))
     if not first:
         yield Reject("not one alert: the container holds no record", origin=origin)
     elif len(first) == 1 and not isinstance(first[0], AvroError):
         yield Message(raw, origin, _jd(first[0][1]))
     else:
-        for item in itertools.islice(itertools.chain(first, records), MAX_CONTAINER_ALERTS):
+        for item in itertools.chain(first, records):
             if isinstance(item, AvroError):
                 yield Reject(str(item), origin=origin)
             else:
                 yield Message(item[0], origin, _jd(item[1]))
-        if next(records, None) is not None:
-            yield Reject(TOO_MANY_RECORDS, origin=origin)
 
 
 def _jd(record: Mapping[str, Any]) -> float | None:

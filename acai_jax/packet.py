@@ -2,9 +2,7 @@
 
 import binascii
 import dataclasses
-import functools
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -31,6 +29,9 @@ _PLAUSIBLE: Final = {
     "ra": (0.0, 360.0),
     "dec": (-90.0, 90.0),
 }
+_WANTED: Final = foreign.MARKS.union(
+    {"objectId", "candid", "candidate", "schemavsn", "publisher"}, CUTOUTS
+)
 _MAX_TEXT: Final = 64  # names of objects have 12 characters, those of minor planets up to 25
 _MAX_STAMP_TEXT: Final = 2 * 2**20
 _FORMULA: Final = ("=", "+", "-", "@")  # what spreadsheets compute
@@ -100,24 +101,20 @@ def container_records(
     if not raw.startswith(avro.MAGIC):
         yield AvroError(f"not an Avro container: {foreign.not_a_container(raw[:512])}")
     else:
-        yield from avro.read_container(raw, skipped_fields(histories))
+        yield from avro.read_container(raw, wanted_fields(histories))
 
 
 def schema_name(container: bytes) -> str | None:
     """Full name of the schema in an Avro container, which tells whose packets it holds."""
     try:
-        return _name_in(avro.read_header(container).schema)
+        return avro.record_name(avro.read_header(container).schema)
     except Exception:  # whoever reads its records says what is wrong with it
         return None
 
 
-@functools.lru_cache(maxsize=16)
-def _name_in(schema: bytes) -> str | None:
-    declared = json.loads(schema)
-    if isinstance(declared, list):
-        declared = declared[-1]
-    name, namespace = declared["name"], declared.get("namespace")
-    return f"{namespace}.{name}" if namespace and "." not in name else name
+def wanted_fields(histories: bool) -> frozenset[str]:
+    """The top-level fields that a packet needs, or that tell other surveys' packets apart."""
+    return _WANTED.union(HISTORIES) if histories else _WANTED
 
 
 def skipped_fields(histories: bool) -> frozenset[str]:

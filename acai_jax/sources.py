@@ -7,7 +7,6 @@ and memory stays bounded by a few pieces, however large an archive is.
 
 import dataclasses
 import io
-import itertools
 import mmap
 import os
 import tempfile
@@ -52,12 +51,6 @@ _PIECE_BYTES: Final = 2**20
 _WHOLE_FILE_BYTES: Final = 2 * 2**20  # Avro files up to this size are left to the workers whole
 _MAX_MEMBER_BYTES: Final = 256 * 2**20
 _MAX_NAME: Final = 4096
-MAX_CONTAINER_ALERTS: Final = 10_000
-"""That are read of a small container, or of one block of a large one."""
-
-TOO_MANY_RECORDS: Final = (
-    f"too many records: the first {MAX_CONTAINER_ALERTS} of a container were read"
-)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _DOCUMENTS: Final = 16
 _RECORD_BYTES: Final = 4 * 2**20
@@ -86,9 +79,10 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
     """Reads alerts from files, directories and archives, in order, one at a time.
 
     Args:
-        paths: one path or several: Avro containers (codecs null, deflate, snappy), `.tar` and
-            `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski exports
-            them, or directories of such files, which are read in the order of their names.
+        paths: one path or several: Avro containers (of any codec in Avro's specification), `.tar`
+            and `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski
+            exports them or an archive's interface answers, or directories of such files, which
+            are read in the order of their names.
         histories: also read `prv_candidates` and `fp_hists` (slower).
 
     Yields:
@@ -188,14 +182,11 @@ def _decoded(
         return
     raw = content.read_bytes() if isinstance(content, Path) else content
     name = schema_name(raw)
-    records = container_records(raw, histories=histories)
-    for record in itertools.islice(records, MAX_CONTAINER_ALERTS):
+    for record in container_records(raw, histories=histories):
         if isinstance(record, AvroError):
             yield Reject(str(record), origin=origin)
         else:
             yield packet_or_reject(record, origin, name)
-    if next(records, None) is not None:
-        yield Reject(TOO_MANY_RECORDS, origin=origin)
 
 
 def _rejected(origin: str, reason: str) -> Encoded:

@@ -15,7 +15,7 @@ from alerts import avro_bytes, packet_record, stamp
 from test_avro import block, container, head, record, varint
 from test_stamps import peak_memory
 
-from acai_jax import sources
+from acai_jax import avro, sources
 from acai_jax.errors import Reject, SourceError
 from acai_jax.packet import AlertPacket
 from acai_jax.schema import CUTOUTS
@@ -223,7 +223,7 @@ def test_compressed_bombs_are_refused(tmp_path, monkeypatch):
 
 
 def test_floods_of_tiny_records_are_cut_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_CONTAINER_ALERTS", 500)
+    monkeypatch.setattr(avro, "MAX_CONTAINER_ITEMS", 500)
     many = head(record("boolean")) + block(100_000, bytes(100_000))
     broken = head(record("boolean")) + (varint(-1) + varint(1) + many[-16:]) * 50_000
     for raw in (many, broken):
