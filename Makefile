@@ -60,6 +60,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.robustness
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from acai_jax import avro
-from acai_jax.errors import AvroError, PacketError, Reject
+from acai_jax.errors import AvroError, PacketError, Reject, reason_of
+from acai_jax.packet import reject_of
 from acai_jax.sources import Paths, encoded_alerts
 
 _WANTED: Final = frozenset({"candidate"})  # all that is looked at; messages hold all fields
@@ -62,23 +63,28 @@ def alert_messages(paths: Paths) -> Iterator[tuple[Message | Reject, int]]:
 
 
 def _messages(
-    content: bytes | Path | list[Mapping[str, Any]] | Reject, origin: str
+    content: bytes | Path | list[Mapping[str, Any] | Reject] | Reject, origin: str
 ) -> Iterator[Message | Reject]:
     if isinstance(content, Reject):
         yield content
-        return
-    if isinstance(content, list):
+    elif isinstance(content, list):
         for record in content:
-            try:
-                yield Message(avro_message(record), origin, _jd(record))
-            except PacketError as error:
-                yield Reject(str(error), origin=origin)
-        return
+            yield record if isinstance(record, Reject) else _message(record, origin)
+    else:
+        try:
+            yield from _cut(content.read_bytes() if isinstance(content, Path) else content, origin)
+        except Exception as error:
+            yield Reject(reason_of(error), origin=origin)
+
+
+def _message(record: Mapping[str, Any], origin: str) -> Message | Reject:
     try:
-        raw = content.read_bytes() if isinstance(content, Path) else content
-    except OSError as error:
-        yield Reject(f"unreadable file: {error.strerror or error}", origin=origin)
-        return
+        return Message(avro_message(record), origin, _jd(record))
+    except Exception as error:
+        return reject_of(error, record, origin)
+
+
+def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:
     records = avro.one_record_containers(raw, _WANTED)
     first = list(itertools.islice(records, 2))
     if not first:
@@ -113,15 +119,15 @@ def avro_message(record: Mapping[str, Any]) -> bytes:
         2460500.5
     """
     import fastavro
-    from fastavro.schema import SchemaParseException
 
     plain = _plain(record, "alert")
     schema: Any = _record_schema("alert", [plain])
     buffer = io.BytesIO()
     try:
         fastavro.writer(buffer, fastavro.parse_schema(schema), [plain])
-    except (SchemaParseException, ValueError) as error:
-        raise PacketError(f"cannot be written as Avro: {error}") from None
+    except Exception as error:
+        reason = reason_of(error).removeprefix("internal error: ")
+        raise PacketError(f"cannot be written as Avro: {reason}") from None
     return buffer.getvalue()
 
 

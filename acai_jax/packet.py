@@ -1,13 +1,14 @@
 """One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
 
+import binascii
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from acai_jax import avro
-from acai_jax.errors import PacketError, Reject
+from acai_jax import avro, foreign
+from acai_jax.errors import AvroError, PacketError, Reject, reason_of
 from acai_jax.schema import (
     CUTOUTS,
     HISTORIES,
@@ -16,20 +17,25 @@ from acai_jax.schema import (
     TABLE_FIELDS,
     TEXT_FIELDS,
 )
+from acai_jax.text import printable
 
 Value = float | int | str | bool | bytes | None
 
 _INT64: Final = range(-(2**63), 2**63)
 _NUMBER_FIELDS: Final = tuple(name for name in TABLE_FIELDS if name not in TEXT_FIELDS)
 
-# What packets of other surveys have in their top level, and a ZTF packet has not.
-_OTHER_SURVEYS: Final = {
-    "LSST": {"diaSource", "diaSourceId", "diaObject"},
-    "WINTER": {"objectid", "cutout_science", "cutout_template"},
+_PLAUSIBLE: Final = {
+    "jd": (2447892.5, 2488069.5),  # 1990 to 2100
+    "ra": (0.0, 360.0),
+    "dec": (-90.0, 90.0),
 }
-_WANTED: Final = frozenset(
-    {"objectId", "candid", "candidate", "schemavsn", "publisher", *CUTOUTS}
-).union(*_OTHER_SURVEYS.values())
+_WANTED: Final = foreign.MARKS.union(
+    {"objectId", "candid", "candidate", "schemavsn", "publisher"}, CUTOUTS
+)
+_MAX_TEXT: Final = 64  # names of objects have 12 characters, those of minor planets up to 25
+_MAX_STAMP_TEXT: Final = 2 * 2**20
+_FORMULA: Final = ("=", "+", "-", "@")  # what spreadsheets compute
+_GZIP_OR_FITS: Final = (b"\x1f\x8b", b"SIMPLE", b"XTENSION", b"BITPIX")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +81,8 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
         Traceback (most recent call last):
         acai_jax.errors.AvroError: not an Avro container: its magic bytes are missing
     """
-    refuse_confluent_framing(raw)
     # two are enough to know: a hostile message holds millions
-    records = list(itertools.islice(avro.read_container(raw, wanted_fields(histories)), 2))
+    records = list(itertools.islice(container_records(raw, histories=histories), 2))
     for record in records:
         if isinstance(record, PacketError):
             raise record
@@ -86,12 +91,30 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
         raise PacketError(f"not one alert: the container holds {number}")
     (record,) = records
     assert isinstance(record, dict)
-    return packet_from_record(record)
+    return packet_from_record(record, schema_name=schema_name(raw))
+
+
+def container_records(
+    raw: bytes, *, histories: bool = False
+) -> Iterator[dict[str, Any] | AvroError]:
+    """The records of an Avro container, and an error for what cannot be read of it."""
+    if not raw.startswith(avro.MAGIC):
+        yield AvroError(f"not an Avro container: {foreign.not_a_container(raw[:512])}")
+    else:
+        yield from avro.read_container(raw, wanted_fields(histories))
+
+
+def schema_name(container: bytes) -> str | None:
+    """Full name of the schema in an Avro container, which tells whose packets it holds."""
+    try:
+        return avro.record_name(avro.read_header(container).schema)
+    except Exception:  # whoever reads its records says what is wrong with it
+        return None
 
 
 def wanted_fields(histories: bool) -> frozenset[str]:
     """The top-level fields that a packet needs, or that tell other surveys' packets apart."""
-    return _WANTED | frozenset(HISTORIES) if histories else _WANTED
+    return _WANTED.union(HISTORIES) if histories else _WANTED
 
 
 def skipped_fields(histories: bool) -> frozenset[str]:
@@ -99,45 +122,37 @@ def skipped_fields(histories: bool) -> frozenset[str]:
     return frozenset() if histories else frozenset(HISTORIES)
 
 
-def refuse_confluent_framing(raw: bytes) -> None:
-    """Raises a `PacketError` for a message in the framing that LSST uses."""
-    if raw[:1] == b"\x00" and len(raw) > 5:
-        number = int.from_bytes(raw[1:5], "big")
-        raise PacketError(
-            f"not a ZTF alert: Confluent framing (schema id {number}), as LSST sends; "
-            "classifiers trained on ZTF stamps do not transfer"
-        )
-
-
-def packet_from_record(record: Mapping[str, Any], origin: str | None = None) -> AlertPacket:
+def packet_from_record(
+    record: Mapping[str, Any], origin: str | None = None, schema_name: str | None = None
+) -> AlertPacket:
     """Validates a decoded record (from Avro, JSON or Parquet).
 
     Args:
         record: the packet's top level; `candid` may stand in `candidate` alone, and a cutout may
-            be null, a record with `stampData`, or bare bytes.
+            be null, a record with `stampData`, or bare; its bytes may be base64 text.
         origin: file that it came from, for messages.
+        schema_name: full name of its Avro schema, where it has one.
 
     Raises:
-        PacketError: a field is missing or of a wrong type, or the alert is of another survey.
+        PacketError: a field is missing, of a wrong type or implausible, or the alert is of
+            another survey.
 
     Example:
         >>> packet_from_record({"objectId": "ZTF20aaelulu", "candid": 1.1e18})
         Traceback (most recent call last):
         acai_jax.errors.PacketError: missing field: candidate
     """
-    if survey := _other_survey(record):
-        raise PacketError(
-            f"not a ZTF alert: a packet of {survey}; "
-            "classifiers trained on ZTF stamps do not transfer"
-        )
+    if other := foreign.not_a_packet(record, schema_name):
+        raise PacketError(f"not a ZTF alert: {other}")
     candidate = record.get("candidate")
     if not isinstance(candidate, Mapping):
-        raise PacketError("missing field: candidate")
+        flat = " (a flat table holds no packets)" if "jd" in record and "ra" in record else ""
+        raise PacketError(f"missing field: candidate{flat}")
     object_id = record.get("objectId")
     if object_id is None:
         raise PacketError("missing field: objectId")
-    if not _is_text(object_id):
-        raise PacketError(f"wrong type: objectId is {object_id!r:.40}, not text")
+    if not object_id or not _is_text(object_id):
+        raise PacketError(f"wrong type: objectId is {_shown(object_id)}, not {_TEXT}")
     candid = _candid(record.get("candid"))
     if candid is None and (candid := _candid(candidate.get("candid"))) is None:
         raise PacketError("missing field: candid")
@@ -159,42 +174,78 @@ def packet_from_record(record: Mapping[str, Any], origin: str | None = None) -> 
     )
 
 
-def packet_or_reject(record: Mapping[str, Any], origin: str | None = None) -> AlertPacket | Reject:
-    """As `packet_from_record`, with a `Reject` in place of the error."""
+def packet_or_reject(
+    record: Mapping[str, Any], origin: str | None = None, schema_name: str | None = None
+) -> AlertPacket | Reject:
+    """As `packet_from_record`, with a `Reject` in place of whatever is raised."""
     try:
-        return packet_from_record(record, origin)
-    except PacketError as error:
-        candid, object_id = None, record.get("objectId")
-        candidate = record.get("candidate")
-        for value in (
-            record.get("candid"),
-            candidate.get("candid") if isinstance(candidate, Mapping) else None,
-        ):
-            try:
-                candid = _candid(value) if candid is None else candid
-            except PacketError:
-                continue
-        return Reject(str(error), candid, object_id if _is_text(object_id) else None, origin)
+        return packet_from_record(record, origin, schema_name)
+    except Exception as error:
+        return reject_of(error, record, origin)
 
 
-def _other_survey(record: Mapping[str, Any]) -> str | None:
-    for survey, marks in _OTHER_SURVEYS.items():
-        if not marks.isdisjoint(record):
-            return survey
-    # WINTER's first packets had ZTF's field names
-    for value in (record.get("publisher"), record.get("objectId")):
-        if isinstance(value, str) and value.upper().startswith(("WINTER", "WNTR", "WIRC")):
-            return "WINTER"
-    return None
+def reject_of(error: Exception, record: object, origin: str | None = None) -> Reject:
+    """The reject for a record that caused an error, with its candid and objectId where known.
+
+    Example:
+        >>> reject_of(PacketError("null stamp"), {"candid": "7", "objectId": "ZTF20aaelulu"})
+        Reject(reason='null stamp', candid=7, objectId='ZTF20aaelulu', origin=None)
+    """
+    candid = object_id = None
+    try:
+        if isinstance(record, Mapping):
+            candid, object_id = _identity(record)
+    except Exception:  # the record itself is what raises
+        pass
+    return Reject(reason_of(error), candid, object_id, origin)
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    inner = record.get("candidate")
+    inner = inner if isinstance(inner, Mapping) else {}
+    candids = (record.get("candid"), inner.get("candid"), record.get("i:candid"))
+    candid = next((known for value in candids if (known := _known(value)) is not None), None)
+    names = (record.get("objectId"), record.get("i:objectId"))
+    return candid, next((name for name in names if name and _is_text(name)), None)
+
+
+def _known(candid: object) -> int | None:
+    try:
+        return _candid(candid)
+    except PacketError:
+        return None
 
 
 def _is_int64(value: float) -> bool:
     return value.is_integer() and int(value) in _INT64
 
 
+_TEXT: Final = f"text of up to {_MAX_TEXT} printable characters that starts no formula"
+
+
 def _is_text(value: object) -> bool:
-    # JSON can hold half a surrogate pair, which no table can
-    return isinstance(value, str) and (value.isascii() or value.isprintable())
+    """Whether it is short and harmless in a terminal, a page, a table and a spreadsheet."""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
+        return False
+    return not value.startswith(_FORMULA) or _is_number(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value in a message, however large it is."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if value in _INT64 else f"of {value.bit_length()} bits"
+    if isinstance(value, str):
+        return f"'{printable(value, 40)}'"
+    return f"a {type(value).__name__}"
 
 
 def _candid(value: object) -> int | None:
@@ -204,7 +255,7 @@ def _candid(value: object) -> int | None:
         value = int(value)
     # a float has lost the last digits: two alerts of one exposure would become one
     if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
-        raise PacketError(f"wrong type: candid is {value!r:.40}, not a 64-bit integer")
+        raise PacketError(f"wrong type: candid is {_shown(value)}, not a 64-bit integer")
     return value
 
 
@@ -217,23 +268,36 @@ def _check_types(candidate: Mapping[str, Any]) -> None:
             if name in INTEGER_FIELDS and not (math.isnan(value) or _is_int64(value)):
                 raise PacketError(f"wrong type: candidate.{name} is {value!r}, not an integer")
         elif value is not None and (type(value) is not int or value not in _INT64):
-            raise PacketError(f"wrong type: candidate.{name} is {value!r:.40}, not a number")
+            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not a number")
     for name in TEXT_FIELDS:
         value = candidate.get(name)
         if not (value is None or isinstance(value, int) or _is_text(value)):
-            raise PacketError(f"wrong type: candidate.{name} is {value!r:.40}, not text")
+            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not {_TEXT}")
     for name in REQUIRED_FIELDS:
         value = candidate.get(name)
         if value is None or not math.isfinite(value):
             raise PacketError(f"missing field: candidate.{name} is {value!r}")
+    for name, (low, high) in _PLAUSIBLE.items():
+        if not low <= candidate[name] <= high:
+            value = candidate[name]
+            raise PacketError(
+                f"implausible value: candidate.{name} is {value!r}, not in {low} to {high}"
+            )
 
 
 def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:
     cutout = record.get(name)
     data = cutout.get("stampData") if isinstance(cutout, Mapping) else cutout
-    if data is not None and not isinstance(data, bytes):
-        raise PacketError(f"wrong type: {name} is {type(data).__name__}, not bytes")
-    return data
+    if data is None or isinstance(data, bytes):
+        return data
+    if isinstance(data, str) and len(data) <= _MAX_STAMP_TEXT:
+        try:
+            decoded = binascii.a2b_base64(data)
+        except ValueError:
+            decoded = b""
+        if decoded.startswith(_GZIP_OR_FITS):
+            return decoded
+    raise PacketError(f"wrong type: {name} is {type(data).__name__}, not bytes")
 
 
 def _history(record: Mapping[str, Any], name: str) -> tuple[Mapping[str, Value], ...] | None:

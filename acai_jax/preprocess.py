@@ -30,6 +30,7 @@ Features = Float32[np.ndarray, "25"]
 Triplet = Float32[np.ndarray, "63 63 3"]
 
 _PADDING_VALUE: Final = np.float32(1e-9)
+_BEFORE_SCHEMA_3: Final = frozenset({"clrcoeff", "clrcounc"})
 
 
 class AlertArrays(NamedTuple):
@@ -101,6 +102,11 @@ def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSo
     with np.errstate(over="ignore"):
         features = np.array(values, np.float32)  # None becomes NaN
     if not np.isfinite(features).all():
+        if _BEFORE_SCHEMA_3.isdisjoint(candidate):
+            raise PacketError(
+                "missing features: clrcoeff and clrcounc, which packets before schema 3.0 "
+                "(18 July 2018) do not have"
+            )
         raise PacketError(_why_not_finite(features, values))
     if drb_source == "braai":
         features[DRB_INDEX] = np.nan

@@ -7,27 +7,28 @@ and memory stays bounded by a few pieces, however large an archive is.
 
 import dataclasses
 import io
-import itertools
 import mmap
 import os
-import tarfile
-import zlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from isal import igzip, isal_zlib
+from isal import igzip
 
-from acai_jax import avro
+from acai_jax import avro, foreign
+from acai_jax.archives import Content, tar_members
+from acai_jax.columnar import parquet_records
 from acai_jax.documents import json_documents
-from acai_jax.errors import AvroError, PacketError, Reject, SourceError
+from acai_jax.errors import AcaiError, AvroError, Reject, SourceError, reason_of
 from acai_jax.packet import (
     AlertPacket,
+    container_records,
     packet_or_reject,
-    refuse_confluent_framing,
+    schema_name,
     skipped_fields,
-    wanted_fields,
 )
+from acai_jax.text import printable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -49,19 +50,10 @@ SUFFIXES: Final = (
 _PIECE_BYTES: Final = 2**20
 _WHOLE_FILE_BYTES: Final = 2 * 2**20  # Avro files up to this size are left to the workers whole
 _MAX_MEMBER_BYTES: Final = 256 * 2**20
-_MAX_TAR_HEADER_BYTES: Final = 2**20
-_MAX_TAR_SKIP_BYTES: Final = 64 * 2**30
-_TAR_EXTENSIONS: Final = (
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-)
-_TAR_PADDING_BYTES: Final = 20 * 512  # one tar record: zeros up to this length are no damage
-_PARQUET_ROWS: Final = 64
+_MAX_NAME: Final = 4096
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_DAMAGED: Final = cast(
-    tuple[type[Exception], ...],
-    (EOFError, OSError, zlib.error, isal_zlib.error, igzip.BadGzipFile, tarfile.TarError),
-)
+_DOCUMENTS: Final = 16
+_RECORD_BYTES: Final = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,12 +65,14 @@ class Encoded:
         content: an Avro container, the path of one, decoded records, or a reject.
         count: how many packets to expect; a guess until they are decoded.
         source_bytes: how much of the source was read to get it, for progress bars.
+        memory_bytes: about how much memory decoded records take.
     """
 
     origin: str
-    content: bytes | Path | list[Mapping[str, Any]] | Reject
+    content: bytes | Path | list[Mapping[str, Any] | Reject] | Reject
     count: int = 1
     source_bytes: int = 0
+    memory_bytes: int = 0
 
 
 def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
@@ -87,7 +81,8 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
     Args:
         paths: one path or several: Avro containers (of any codec in Avro's specification), `.tar`
             and `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski
-            exports them, or directories of such files, which are read in the order of their names.
+            exports them or an archive's interface answers, or directories of such files, which
+            are read in the order of their names.
         histories: also read `prv_candidates` and `fp_hists` (slower).
 
     Yields:
@@ -118,7 +113,7 @@ def source_files(paths: Paths) -> list[Path]:
         try:
             is_folder, exists = path.is_dir(), path.exists()
         except OSError as error:
-            raise SourceError(f"unreadable path: {error.strerror}: {_text(path):.200}") from None
+            raise SourceError(f"unreadable path: {error.strerror}: {_text(path)}") from None
         if is_folder:
             found = sorted(
                 Path(folder) / name
@@ -132,7 +127,7 @@ def source_files(paths: Paths) -> list[Path]:
         elif exists:
             files.append(path)
         else:
-            raise SourceError(f"no such file or directory: {path}")
+            raise SourceError(f"no such file or directory: {_text(path)}")
     return files
 
 
@@ -148,6 +143,7 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
     """
     files = source_files(paths)
     for path in files:
+        origin = _text(path)
         try:
             with path.open("rb") as file:
                 before = 0
@@ -155,46 +151,59 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
                     position = file.tell()
                     yield dataclasses.replace(encoded, source_bytes=position - before)
                     before = position
-        except OSError as error:
-            yield _rejected(_text(path), f"unreadable file: {error.strerror or error}")
         except SourceError as error:
             if len(files) == 1:
                 raise
-            yield _rejected(_text(path), str(error))  # a long run goes on
+            yield _rejected(origin, str(error))  # a long run goes on
+        except Exception as error:
+            yield _rejected(origin, f"{_unreadable(error)}; the rest of it is not read")
 
 
 def decode(encoded: Encoded, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
-    """Decodes one piece: a packet or a reject for each alert in it, in order."""
-    origin, content = encoded.origin, encoded.content
+    """Decodes one piece: a packet or a reject for each alert in it, in order.
+
+    Whatever its bytes hold, nothing is raised.
+    """
+    try:
+        yield from _decoded(encoded.content, encoded.origin, histories)
+    except Exception as error:
+        yield Reject(_unreadable(error), origin=encoded.origin)
+
+
+def _decoded(
+    content: bytes | Path | list[Mapping[str, Any] | Reject] | Reject, origin: str, histories: bool
+) -> Iterator[AlertPacket | Reject]:
     if isinstance(content, Reject):
         yield content
-    elif isinstance(content, list):
+        return
+    if isinstance(content, list):
         for record in content:
-            yield packet_or_reject(record, origin)
-    else:
-        try:
-            raw = content.read_bytes() if isinstance(content, Path) else content
-            refuse_confluent_framing(raw)
-        except OSError as error:
-            yield Reject(f"unreadable file: {error.strerror or error}", origin=origin)
-            return
-        except PacketError as error:
-            yield Reject(str(error), origin=origin)
-            return
-        for record in avro.read_container(raw, wanted_fields(histories)):
-            if isinstance(record, AvroError):
-                yield Reject(str(record), origin=origin)
-            else:
-                yield packet_or_reject(record, origin)
+            yield record if isinstance(record, Reject) else packet_or_reject(record, origin)
+        return
+    raw = content.read_bytes() if isinstance(content, Path) else content
+    name = schema_name(raw)
+    for record in container_records(raw, histories=histories):
+        if isinstance(record, AvroError):
+            yield Reject(str(record), origin=origin)
+        else:
+            yield packet_or_reject(record, origin, name)
 
 
 def _rejected(origin: str, reason: str) -> Encoded:
     return Encoded(origin, Reject(reason, origin=origin))
 
 
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, AcaiError):
+        return reason_of(error)
+    said = isinstance(error, OSError) and error.strerror
+    reason = printable(said) if said else reason_of(error).removeprefix("internal error: ")
+    return f"unreadable file: {reason}"
+
+
 def _text(name: str | Path) -> str:
-    """A file's name as text that tables can hold, even if it is not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name as text that tables and terminals can hold, even if it is not UTF-8."""
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"), _MAX_NAME)
 
 
 def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Iterator[Encoded]:
@@ -204,11 +213,7 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
     file.seek(0)
     if magic.startswith(_GZIP_MAGIC):
         with cast(io.BufferedIOBase, igzip.open(file, "rb")) as unzipped:
-            try:
-                magic = unzipped.read(512)
-            except _DAMAGED as error:
-                yield _rejected(origin, f"damaged gzip: {error}")
-                return
+            magic = unzipped.read(512)
             unzipped.seek(0)
             if magic.startswith(avro.MAGIC):
                 yield from _encoded_member(origin, unzipped)
@@ -225,10 +230,13 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
                 file.seek(min(size, file.tell() + len(cast(bytes, piece.content))))
                 yield piece
     elif magic.startswith(b"PAR1"):
-        yield from _encoded_parquet(path, file, histories)
+        size = os.fstat(file.fileno()).st_size
+        for records, share, weight in parquet_records(path, origin, histories=histories):
+            file.seek(int(size * share))
+            yield Encoded(origin, records, len(records), memory_bytes=weight)
     elif path.suffix == ".avro" and not magic.lstrip().startswith((b"{", b"[")):
         file.seek(0, os.SEEK_END)
-        yield Encoded(origin, path)  # the decoder says what is wrong with it
+        yield _rejected(origin, f"not an Avro container: {foreign.not_a_container(magic)}")
     else:
         yield from _encoded_stream(origin, magic, file, histories)
 
@@ -241,25 +249,31 @@ def _encoded_stream(
     elif magic.lstrip().startswith((b"{", b"[")):
         yield from _encoded_json(origin, stream, skipped_fields(histories))
     else:
-        raise SourceError(f"not a source of alerts: {origin} (its first bytes: {magic[:8]!r})")
+        what = foreign.not_a_container(magic)
+        raise SourceError(
+            f"not a source of alerts: {origin} ({what}; its first bytes: {magic[:8]!r})"
+        )
 
 
-def _encoded_member(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
+def _encoded_member(origin: str, stream: io.BufferedIOBase | Content) -> Iterator[Encoded]:
     """A compressed file or an archive's member, which holds one Avro container."""
-    try:
-        content = bytearray()  # grown by pieces: one large read() would allocate it all
-        while len(content) <= _MAX_MEMBER_BYTES and (part := stream.read(_PIECE_BYTES)):
-            content += part
-    except _DAMAGED as error:
-        yield _rejected(origin, f"damaged archive: {error}")
+    content = stream.read(_WHOLE_FILE_BYTES)
+    part = stream.read(_PIECE_BYTES)
+    if not part:
+        yield Encoded(origin, content)
         return
-    if len(content) > _MAX_MEMBER_BYTES:
-        size = _MAX_MEMBER_BYTES // 2**20
-        yield _rejected(origin, f"too large: more than {size} MiB in one compressed file")
-    elif len(content) > _WHOLE_FILE_BYTES:
-        yield from _split(origin, bytes(content))
-    else:
-        yield Encoded(origin, bytes(content))
+    with tempfile.TemporaryFile() as unpacked:
+        unpacked.write(content)
+        while part and unpacked.tell() <= _MAX_MEMBER_BYTES:
+            unpacked.write(part)
+            part = stream.read(_PIECE_BYTES)
+        if part:
+            size = _MAX_MEMBER_BYTES // 2**20
+            yield _rejected(origin, f"too large: more than {size} MiB in one compressed file")
+            return
+        unpacked.flush()
+        with mmap.mmap(unpacked.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            yield from _split(origin, buffer)
 
 
 def _split(origin: str, container: avro.Buffer) -> Iterator[Encoded]:
@@ -270,87 +284,30 @@ def _split(origin: str, container: avro.Buffer) -> Iterator[Encoded]:
         yield _rejected(origin, str(error))
 
 
-class _TarHeader(tarfile.TarInfo):
-    """A member's header; tarfile would read an extension of any size into memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarHeader":
-        header = super().frombuf(buf, encoding, errors)
-        sparse = header.type == tarfile.GNUTYPE_SPARSE
-        if sparse or (header.type in _TAR_EXTENSIONS and header.size > _MAX_TAR_HEADER_BYTES):
-            raise tarfile.InvalidHeaderError("oversized extension")  # type: ignore[attr-defined]
-        return header
-
-
 def _encoded_tar(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
-    try:
-        # "r|" reads strictly forward: nothing is unpacked, nothing is kept. Without ignore_zeros
-        # a damaged header would silently end the archive.
-        with tarfile.open(
-            fileobj=stream, mode="r|", ignore_zeros=True, tarinfo=_TarHeader
-        ) as archive:
-            end = 0
-            for member in archive:
-                # or the list of members grows with the archive
-                archive.members = []  # type: ignore[attr-defined]
-                if member.offset - end > _TAR_PADDING_BYTES:
-                    yield _tar_gap(origin, member.offset - end)
-                end = member.offset_data + member.size
-                name = f"{origin}:{_text(member.name)}"
-                extracted = archive.extractfile(member) if member.isreg() else None
-                if extracted is not None and member.name.lower().endswith(".avro"):
-                    yield from _encoded_member(name, cast(io.BufferedIOBase, extracted))
-                elif not member.isdir():
-                    kind = "no .avro file" if member.isreg() else "a link or a special file"
-                    yield _rejected(name, f"archive member not read: {kind}")
-                if archive.offset - member.offset > _MAX_TAR_SKIP_BYTES:
-                    raise tarfile.ReadError(f"a member of {member.size} bytes")
-            if archive.offset - end > 2 * _TAR_PADDING_BYTES:
-                yield _tar_gap(origin, archive.offset - end)
-            elif archive.offset - end < tarfile.BLOCKSIZE:
-                yield _rejected(origin, "truncated archive: its end mark is missing")
-    except Exception as error:  # tarfile raises many types on hostile headers
-        yield _rejected(origin, f"damaged archive: {error}; the rest of it cannot be read")
-
-
-def _tar_gap(origin: str, size: int) -> Encoded:
-    return _rejected(origin, f"damaged archive: {size} bytes are no archive members")
-
-
-def _encoded_parquet(path: Path, file: io.BufferedIOBase, histories: bool) -> Iterator[Encoded]:
-    import pyarrow
-    from pyarrow import parquet
-
-    origin = _text(path)
-    try:
-        with pyarrow.OSFile(os.fsencode(path)) as source:
-            table = parquet.ParquetFile(source)
-            skip = skipped_fields(histories)
-            columns = [name for name in table.schema_arrow.names if name not in skip]
-            size, rows = os.fstat(file.fileno()).st_size, 0
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
-                rows += batch.num_rows
-                file.seek(min(size, size * rows // max(1, table.metadata.num_rows)))
-                yield Encoded(origin, batch.to_pylist(), batch.num_rows)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        yield _rejected(origin, f"damaged Parquet: {str(error).partition(chr(10))[0]:.200}")
+    for member, content in tar_members(stream):
+        name = f"{origin}:{_text(member)}" if member else origin
+        if isinstance(content, str):
+            yield _rejected(name, content)
+        elif member.lower().endswith(".avro"):
+            yield from _encoded_member(name, content)
+        else:
+            yield _rejected(name, "archive member not read: no .avro file")
 
 
 def _encoded_json(
     origin: str, stream: io.BufferedIOBase, skip: frozenset[str]
 ) -> Iterator[Encoded]:
-    documents = json_documents(stream)
-    try:
-        while batch := list(itertools.islice(documents, 16)):
-            for refused, group in itertools.groupby(batch, lambda d: isinstance(d, Reject)):
-                if refused:
-                    for reject in cast(Iterator[Reject], group):
-                        yield _rejected(origin, reject.reason)
-                else:
-                    records: list[Mapping[str, Any]] = [
-                        {key: value for key, value in document.items() if key not in skip}
-                        for document in cast(Iterator[Mapping[str, Any]], group)
-                    ]
-                    yield Encoded(origin, records, len(records))
-    except _DAMAGED as error:
-        yield _rejected(origin, f"damaged gzip: {error}")
+    records: list[Mapping[str, Any] | Reject] = []
+    weight = 0
+    for document, size in json_documents(stream):
+        if isinstance(document, Reject):
+            records.append(dataclasses.replace(document, origin=origin))
+        else:
+            records.append({key: value for key, value in document.items() if key not in skip})
+        weight += size
+        if len(records) == _DOCUMENTS or weight > _RECORD_BYTES:
+            yield Encoded(origin, records, len(records), memory_bytes=weight)
+            records, weight = [], 0
+    if records:
+        yield Encoded(origin, records, len(records), memory_bytes=weight)

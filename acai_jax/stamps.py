@@ -10,7 +10,7 @@ import numpy as np
 from isal import isal_zlib
 from jaxtyping import Float32
 
-from acai_jax.errors import StampError
+from acai_jax.errors import StampError, reason_of
 from acai_jax.schema import STAMP_SIZE
 
 Image = Float32[np.ndarray, "h w"]
@@ -46,6 +46,15 @@ def decode_stamp(data: bytes | None) -> Image:
     """
     if data is None:
         raise StampError("null stamp")
+    try:
+        return _decoded(data)
+    except StampError:
+        raise
+    except Exception as error:
+        raise StampError(f"damaged stamp: {reason_of(error)}") from None
+
+
+def _decoded(data: bytes) -> Image:
     fits = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
     if len(fits) > _MAX_FITS_BYTES:
         raise StampError("damaged stamp: its FITS file is larger than any stamp's")
@@ -70,7 +79,7 @@ def readable_stamps(cutouts: tuple[bytes | None, bytes | None, bytes | None]) ->
     def readable(data: bytes | None) -> Image | None:
         try:
             return decode_stamp(data)
-        except StampError:
+        except Exception:
             return None
 
     science, template, difference = map(readable, cutouts)

@@ -23,9 +23,9 @@ import loky
 import numpy as np
 from jaxtyping import Float32
 
-from acai_jax.errors import AcaiError, PacketError, Reject
+from acai_jax.errors import AcaiError, Reject, reason_of
 from acai_jax.packet import AlertPacket
-from acai_jax.preprocess import AlertArrays, alert_arrays
+from acai_jax.preprocess import AlertArrays, alert_arrays, check_preset
 from acai_jax.schema import (
     DRB_INDEX,
     FEATURE_NAMES,
@@ -71,7 +71,8 @@ def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
         chunk.append(piece)
         alerts += piece.count
         # what the piece itself holds, or the file that it names
-        size += len(piece.content) if isinstance(piece.content, bytes) else piece.source_bytes
+        held = len(piece.content) if isinstance(piece.content, bytes) else piece.source_bytes
+        size += max(held, piece.memory_bytes)
         if alerts >= CHUNK_ALERTS or size >= _CHUNK_BYTES:
             yield chunk
             chunk, alerts, size = [], 0, 0
@@ -171,18 +172,15 @@ def prepare(chunk: list[Encoded], preset: Preset) -> Prepared:
 def prepare_alerts(
     alerts: Sequence[AlertPacket | Reject], preset: Preset, source_bytes: int = 0
 ) -> Prepared:
-    """Rows and arrays of alerts that are decoded already."""
+    """Rows and arrays of alerts that are decoded already; never raises for what one holds."""
+    check_preset(preset)
     columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
     arrays: list[AlertArrays] = []
     accepted: list[int] = []
     for row, alert in enumerate(alerts):
-        result: AlertArrays | Reject
-        if isinstance(alert, Reject):
-            result, candidate = alert, {}
-        else:
-            result, candidate = arrays_or_reject(alert, preset), alert.candidate
-        for name in TABLE_FIELDS:
-            columns[name].append(_table_value(name, candidate.get(name)))
+        result, values = _row(alert, preset)
+        for name, value in zip(TABLE_FIELDS, values, strict=True):
+            columns[name].append(value)
         columns["candid"].append(alert.candid)
         columns["objectId"].append(alert.objectId)
         columns["origin"].append(alert.origin)
@@ -204,12 +202,31 @@ def prepare_alerts(
     return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
 
 
+def _row(alert: AlertPacket | Reject, preset: Preset) -> tuple[AlertArrays | Reject, Sequence[Any]]:
+    """An alert's arrays, and what the table says of it."""
+    if isinstance(alert, Reject):
+        return alert, _NO_VALUES
+    try:
+        values = [_table_value(name, alert.candidate.get(name)) for name in TABLE_FIELDS]
+    except Exception as error:
+        return _rejected(alert, error), _NO_VALUES
+    return arrays_or_reject(alert, preset), values
+
+
 def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Reject:
-    """As `alert_arrays`, with a `Reject` in place of the error."""
+    """As `alert_arrays`, with a `Reject` in place of whatever the packet causes."""
+    check_preset(preset)
     try:
         return alert_arrays(packet, preset)
-    except PacketError as error:
-        return Reject(str(error), packet.candid, packet.objectId, packet.origin)
+    except Exception as error:
+        return _rejected(packet, error)
+
+
+def _rejected(packet: AlertPacket, error: Exception) -> Reject:
+    return Reject(reason_of(error), packet.candid, packet.objectId, packet.origin)
+
+
+_NO_VALUES: Final = (None,) * len(TABLE_FIELDS)
 
 
 def _table_value(name: str, value: Any) -> Any:

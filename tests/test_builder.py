@@ -457,7 +457,7 @@ def test_truncated_archive_is_a_counted_reject(night, tmp_path):
     builder = build(tmp_path / "datasets", archive, night / "labels.csv")
     facts = builder.info.metadata
     assert 0 < facts["records"] < 60
-    assert facts["rejects"]["damaged archive"] >= 1
+    assert facts["rejects"]["unreadable file"] >= 1
     assert facts["counts"]["label_not_found"] == 60 - facts["records"]
 
 

@@ -1,4 +1,6 @@
+import base64
 import copy
+import gzip
 import json
 import math
 
@@ -102,6 +104,14 @@ def test_cutout_may_be_missing():
     assert packet_from_record(record).cutouts[2] is None
 
 
+def test_stamps_as_base64_text():
+    stamps = [packet_record()[name]["stampData"] for name in CUTOUTS]
+    texts = [base64.b64encode(data).decode() for data in (*stamps[:2], gzip.decompress(stamps[2]))]
+    record = packet_record() | {CUTOUTS[0]: texts[0], CUTOUTS[1]: {"stampData": texts[1]}}
+    record[CUTOUTS[2]] = {"stampData": texts[2]}
+    assert packet_from_record(record).cutouts == (*stamps[:2], gzip.decompress(stamps[2]))
+
+
 @pytest.mark.parametrize("cutout", ["text", 7, [b"x"], {"stampData": "text"}, {"stampData": []}])
 def test_cutout_of_a_wrong_type(cutout):
     refused(packet_record() | {"cutoutScience": cutout}, "wrong type: cutoutScience")
@@ -179,6 +189,53 @@ def test_any_value_in_any_field(data):
     assert isinstance(result, AlertPacket) or result.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("jd", value) for value in (1e308, 0.0, -1.0, 59000.5, 2447892.0, 2488070)),
+        *(("ra", value) for value in (-0.1, 360.1, 1e30)),
+        *(("dec", value) for value in (-90.1, 91, 1e300)),
+    ],
+)
+def test_implausible_times_and_places(name, value):
+    reject = refused(packet_record(**{name: value}), f"implausible value: candidate.{name} is")
+    assert reject.candid == packet_record()["candid"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ra", 0), ("ra", 360.0), ("dec", -90), ("dec", 90.0), ("jd", 2458000)]
+)
+def test_limits_are_plausible(name, value):
+    assert packet_from_record(packet_record(**{name: value})).candidate[name] == value
+
+
+HOSTILE_NAMES = [
+    *("", "ZTF\x1b[2J", "a\nb", "\u202eZTF", "ZTF\0", "\u200b", "x" * 65, "<b>" * 500),
+    *("=1+1", "+cmd|'/C calc'!A0", "-2+3+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "-inf"),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_names_are_short_harmless_text(name):
+    reject = refused(packet_record() | {"objectId": name}, "wrong type: objectId is '")
+    assert reject.objectId is None
+    assert reject.reason.isprintable()
+    assert len(reject.reason) < 200
+    if name:
+        assert refused(packet_record(ssnamenr=name), "candidate.ssnamenr").reason.isprintable()
+
+
+@pytest.mark.parametrize("name", ["ZTF18aawznqy", "(4179) Toutatis", "C/2020 F3", "-999.0", "+1"])
+def test_names_as_they_are(name):
+    assert packet_from_record(packet_record(ssnamenr=name)).candidate["ssnamenr"] == name
+
+
+@pytest.mark.parametrize("value", [[0] * 10**6, "x" * 10**6, 10**5000, {"a": 1}], ids=type)
+def test_messages_stay_short_whatever_the_value(value):
+    for record in (packet_record(magpsf=value), packet_record() | {"candid": value}):
+        assert len(refused(record, "wrong type").reason) < 200
+
+
 # --- schemas and surveys -------------------------------------------------------------------------
 
 
@@ -207,9 +264,10 @@ def test_later_schema_with_more_fields():
         assert packet.candidate[name] == pytest.approx(record["candidate"][name], rel=1e-6)
 
 
-def test_confluent_framing_is_lsst():
-    with pytest.raises(PacketError, match=r"Confluent framing .*703.*LSST"):
+def test_confluent_framing_may_be_anyones():
+    with pytest.raises(PacketError, match=r"Confluent framing .*703.*registry") as caught:
         read_packet(b"\x00" + (703).to_bytes(4, "big") + b"\x02payload")
+    assert "LSST" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mark", ["diaSource", "diaSourceId", "diaObject"])

@@ -18,7 +18,7 @@ import loky
 import numpy as np
 
 from acai_jax import workers
-from acai_jax.errors import PacketError, Reject
+from acai_jax.errors import Reject, reason_of
 from acai_jax.packet import AlertPacket
 from acai_jax.schema import DRB_INDEX
 from acai_jax.sources import Encoded, decode, encoded_alerts
@@ -106,8 +106,8 @@ def _record_or_reject(
     label = plan.classes[int(wanted.label[row])]
     try:
         return example(alert, label, plan.preset, stamps=plan.stamps)
-    except PacketError as error:
-        return Reject(str(error), alert.candid, alert.objectId, alert.origin)
+    except Exception as error:
+        return Reject(reason_of(error), alert.candid, alert.objectId, alert.origin)
 
 
 def fill_drb(selection: Selection, plan: Plan) -> None:
