@@ -189,8 +189,8 @@ def class_name(label: str) -> str:
 def fact_table(card: Card) -> list[list[str]]:
     """What else there is to know: rows of a name and a value."""
     metadata, alerts = card.metadata, card.alerts
-    dates = alerts["jd"].filter(alerts["jd"].is_between(*DATES))
-    ends = (f"{utc(jd):%Y-%m-%d}" for jd in (dates.min(), dates.max()) if jd is not None)
+    dates = alerts["jd"].filter(alerts["jd"].is_between(*DATES)).to_numpy()
+    ends = (f"{utc(float(jd)):%Y-%m-%d}" for jd in (dates.min(), dates.max()))
     undated = len(alerts) - len(dates)
     straddling = straddling_objects(card)
     facts = {

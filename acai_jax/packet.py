@@ -11,6 +11,7 @@ from acai_jax import avro, foreign
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
 from acai_jax.schema import (
     CUTOUTS,
+    DATES,
     HISTORIES,
     INTEGER_FIELDS,
     REQUIRED_FIELDS,
@@ -25,7 +26,7 @@ _INT64: Final = range(-(2**63), 2**63)
 _NUMBER_FIELDS: Final = tuple(name for name in TABLE_FIELDS if name not in TEXT_FIELDS)
 
 _PLAUSIBLE: Final = {
-    "jd": (2447892.5, 2488069.5),  # 1990 to 2100
+    "jd": DATES,
     "ra": (0.0, 360.0),
     "dec": (-90.0, 90.0),
 }

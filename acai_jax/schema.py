@@ -49,8 +49,8 @@ SENTINEL: Final = -999.0
 
 UNIX_EPOCH_JD: Final = 2440587.5
 """Julian date of 1970-01-01 00:00 UTC."""
-DATES: Final = (2415020.5, 2488069.5)
-"""Julian dates that an alert can be of: 1900 to 2100. Whatever else a table holds is no date."""
+DATES: Final = (2447892.5, 2488069.5)
+"""Julian dates that an alert can be of: 1990 to 2100. Whatever else a table holds is no date."""
 
 STAMP_SIZE: Final = 63
 """Pixels along each side of a full stamp; 1.01 arcsec each."""

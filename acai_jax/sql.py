@@ -406,11 +406,14 @@ class _Translator:
     def _alike(self, node: exp.Expr, parts: list[Any]) -> list[_Value]:
         """Values that are all of one kind, NULL apart."""
         found = [part if isinstance(part, _Value) else self.value(part) for part in parts]
-        kinds = list(dict.fromkeys(each.kind for each in found if each.kind != "null"))
+        kinds: list[Kind] = []
+        for each in found:
+            if each.kind not in (*kinds, "null"):
+                kinds.append(each.kind)
         if len(kinds) > 1:
             message = f"cannot compare {_NAMES[kinds[0]]} with {_NAMES[kinds[1]]}"
             raise self.refused(node, message)
-        kind = kinds[0] if kinds else "null"
+        kind: Kind = kinds[0] if kinds else "null"
         return _settled([each if each.kind == kind else _null(kind) for each in found])
 
     def refused(self, node: exp.Expr, message: str) -> FilterError:
