@@ -29,10 +29,10 @@ from acai_jax.datasets import SplitArrays, load_split
 from acai_jax.metrics import Ranking
 from acai_jax.schema import CLASSES, SENTINEL, score_columns
 from acai_jax.score import Scorer, enable_compilation_cache
+from acai_jax.training.config import Config
+from acai_jax.training.loop import train
+from acai_jax.training.protocol import judge, norm_statistics, select_rows, validation_weights
 from benchmarks import peers, timing
-from train.config import Config
-from train.loop import train
-from train.protocol import judge, norm_statistics, select_rows, validation_weights
 
 SEED_OF_ALERTS = 11
 DRAWS = 1000

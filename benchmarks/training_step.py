@@ -22,8 +22,8 @@ from acai_jax import model
 from acai_jax.model import HeadConfig, head_weights
 from acai_jax.pretrained import load_published
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
+from acai_jax.training.step import Batches, Data, Programs, Settings, head_key, start_state, take
 from benchmarks import peers, timing
-from train.step import Batches, Data, Programs, Settings, head_key, start_state, take
 
 BATCH = 32
 STEPS = 8  # of one head, before the next one's turn where they take turns

@@ -66,6 +66,10 @@ ORDER = (
         "stream.logs",
     ),
     *("messages", "replay"),
+    "training",
+    *("training.config", "training.protocol", "training.step", "training.inputs"),
+    *("training.progress", "training.folder", "training.state", "training.heads"),
+    *("training.dropped", "training.loop"),
     *("console", "calibrate_command", "evaluate_command", "filter_command"),
     *("stream_command", "replay_command", "cli"),
 )

@@ -6,9 +6,8 @@ import tyro
 
 from acai_jax.console import clear_errors, console
 from acai_jax.score import enable_compilation_cache
-
-from .config import Config
-from .loop import train
+from acai_jax.training.config import Config
+from acai_jax.training.loop import train
 
 _DEFAULT = Config()
 

@@ -120,11 +120,11 @@ def adam() -> optax.GradientTransformation:
     """
     decay, decay_of_squares = 0.9, 0.999
 
-    def bias(count: Array) -> Array:
+    def bias(count: Any) -> Array:
         steps = count.astype(jnp.float32) + 1
         return -jnp.sqrt(1 - decay_of_squares**steps) / (1 - decay**steps)
 
-    plain = {"bias_correction_mu": False, "bias_correction_nu": False}
+    plain: Any = {"bias_correction_mu": False, "bias_correction_nu": False}
     moments = optax.scale_by_amsgrad(decay, decay_of_squares, _ADAM_EPSILON, **plain)
     return optax.chain(moments, optax.scale_by_schedule(bias))
 

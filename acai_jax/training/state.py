@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from acai_jax.checkpoints import load_state, save_state
 from acai_jax.errors import CheckpointError
-
-from .protocol import Control
-from .step import HeadState, Weights
+from acai_jax.training.protocol import Control
+from acai_jax.training.step import HeadState, Weights
 
 _KEPT = 2  # states on disk: should the newest be damaged, there is one before it
 

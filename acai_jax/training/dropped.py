@@ -7,8 +7,7 @@ import polars as pl
 
 from acai_jax.labels import COLUMNS
 from acai_jax.parts import write_atomically
-
-from .heads import Heads
+from acai_jax.training.heads import Heads
 
 FOLDER: Final = "dropped"
 """Where they stand, inside the folder of a run."""

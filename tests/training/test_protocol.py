@@ -7,8 +7,8 @@ import pytest
 
 from acai_jax.errors import DatasetError
 from acai_jax.schema import SENTINEL
-from train import protocol
-from train.config import Config
+from acai_jax.training import protocol
+from acai_jax.training.config import Config
 
 # --- data ------------------------------------------------------------------------------------
 

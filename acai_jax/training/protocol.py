@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from acai_jax.errors import DatasetError
 from acai_jax.schema import SENTINEL
 from acai_jax.splits import stable_hash
-
-from .config import Config
+from acai_jax.training.config import Config
 
 _LARGEST_RATIO = 4.0  # of class weights that adjust themselves: more would spoil the calibration
 _CHOICE, _ORDER = 0, 1  # streams of random numbers

@@ -13,12 +13,19 @@ from jaxtyping import Bool, Int
 from acai_jax.checkpoints import load_heads
 from acai_jax.errors import CheckpointError
 from acai_jax.model import HeadBank, abstract_heads, head_weights, with_weights
-
-from . import protocol
-from .config import Config
-from .input_pipeline import DatasetFacts, Split
-from .state import RunState, writable
-from .step import Settings, Weights, head_key, put, start_state, start_weights, take
+from acai_jax.training import protocol
+from acai_jax.training.config import Config
+from acai_jax.training.inputs import DatasetFacts, Split
+from acai_jax.training.state import RunState, writable
+from acai_jax.training.step import (
+    Settings,
+    Weights,
+    head_key,
+    put,
+    start_state,
+    start_weights,
+    take,
+)
 
 
 class Heads:

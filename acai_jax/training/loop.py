@@ -15,16 +15,15 @@ from rich.console import Console
 from acai_jax.checkpoints import HEADS_FOLDER, load_heads, save_heads
 from acai_jax.errors import TrainingError
 from acai_jax.model import HeadBank
-
-from . import protocol
-from .config import Config
-from .dropped import write_dropped
-from .folder import claim_folder, own_folder, stop_on_signals
-from .heads import Heads, load_init
-from .input_pipeline import DatasetFacts, Split, dataset_facts, fits_in_memory, load_split
-from .metrics import Display, Journal
-from .state import writable
-from .step import Batches, Data, HeadState, Programs, Tally, put, start_state, take
+from acai_jax.training import protocol
+from acai_jax.training.config import Config
+from acai_jax.training.dropped import write_dropped
+from acai_jax.training.folder import claim_folder, own_folder, stop_on_signals
+from acai_jax.training.heads import Heads, load_init
+from acai_jax.training.inputs import DatasetFacts, Split, dataset_facts, fits_in_memory, load_split
+from acai_jax.training.progress import Display, Journal
+from acai_jax.training.state import writable
+from acai_jax.training.step import Batches, Data, HeadState, Programs, Tally, put, start_state, take
 
 _JUDGED_AT_ONCE = (4, 64)  # batches, and alerts in each, where no gradient is needed
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import train
+from acai_jax import training
 from acai_jax.model import HeadConfig
-from train.config import Config
+from acai_jax.training.config import Config
 from train.main import main
 
 
 def test_every_field_is_read():
-    folder = Path(train.__file__).parent
+    folder = Path(training.__file__).parent
     sources = [p.read_text() for p in folder.glob("*.py") if p.name != "config.py"]
     for field in dataclasses.fields(Config):
         readers = "positives" if field.name == "positives" else f"config.{field.name}"

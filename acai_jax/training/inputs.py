@@ -15,8 +15,7 @@ from jaxtyping import Float32, Int, Int64
 from acai_jax.datasets import Records, open_dataset
 from acai_jax.errors import DatasetError
 from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE, Preset
-
-from .step import Batches
+from acai_jax.training.step import Batches
 
 _READERS = 8  # threads that read ahead, where stamps are streamed
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")

@@ -23,8 +23,7 @@ from tensorboardX import SummaryWriter
 
 from acai_jax.errors import TrainingError
 from acai_jax.parts import write_atomically
-
-from .config import Config
+from acai_jax.training.config import Config
 
 _COLUMNS = {
     "train_loss": "train loss",

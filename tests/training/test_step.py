@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from acai_jax.model import HeadConfig, with_weights
-from train import step
-from train.step import Batches, Data, Programs, Settings, put, take
+from acai_jax.training import step
+from acai_jax.training.step import Batches, Data, Programs, Settings, put, take
 
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
 COUNT = 64

@@ -1,0 +1,1 @@
+"""The training program: several heads at once, each of them independent of the others."""
