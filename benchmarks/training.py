@@ -29,8 +29,7 @@ from acai_jax.datasets import SplitArrays, load_split
 from acai_jax.metrics import Ranking
 from acai_jax.schema import CLASSES, SENTINEL, score_columns
 from acai_jax.score import Scorer, enable_compilation_cache
-from acai_jax.training.config import Config
-from acai_jax.training.loop import train
+from acai_jax.training import Config, train
 from acai_jax.training.protocol import judge, norm_statistics, select_rows, validation_weights
 from benchmarks import peers, timing
 

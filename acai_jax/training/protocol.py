@@ -1,10 +1,10 @@
-"""The paper's protocol, head by head: choice and order of the data, class weights, stopping.
+"""The paper's protocol for one member: choice and order of the data, class weights, stopping.
 
-Everything about a head follows from its own name, its own labels and the seed: which other heads
-are trained beside it makes no difference.
+Everything follows from the member's own values: which others are trained beside it makes no
+difference.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
@@ -12,65 +12,85 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from acai_jax.errors import DatasetError
 from acai_jax.schema import SENTINEL
 from acai_jax.splits import stable_hash
-from acai_jax.training.config import Config
+from acai_jax.training.members import Member
 
 _LARGEST_RATIO = 4.0  # of class weights that adjust themselves: more would spoil the calibration
 _CHOICE, _ORDER = 0, 1  # streams of random numbers
 
 
-def _random(seed: int, name: str, *purpose: int) -> np.random.Generator:
-    return np.random.default_rng([seed, stable_hash(name), *purpose])
+def _random(member: Member, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng([member.seed, stable_hash(member.head), *purpose])
 
 
 # --- data ------------------------------------------------------------------------------------
 
 
-class Selection(NamedTuple):
-    """Rows of the training split that a head trains on, and the negatives kept aside."""
+class Task(NamedTuple):
+    """What a member learns, and what it is judged by.
 
+    Attributes:
+        targets: True for the positives of the training split.
+        rows: of the training split, those that it trains on.
+        dropped: the negatives kept aside.
+        validation_targets: True for the positives of the validation split.
+        validation_weights: of the alerts in the validation loss.
+    """
+
+    targets: Bool[np.ndarray, " n"]
     rows: Int64[np.ndarray, " m"]
     dropped: Int64[np.ndarray, " d"]
+    validation_targets: Bool[np.ndarray, " v"]
+    validation_weights: Float64[np.ndarray, " v"]
 
 
-def select_rows(name: str, targets: Bool[np.ndarray, " n"], balance: float, seed: int) -> Selection:
-    """All positives, and `balance` negatives for each of them, drawn at random.
+def task_of(member: Member, labels: np.ndarray, validation_labels: np.ndarray) -> Task:
+    """A member's task, from the labels of both splits.
 
     Raises:
-        DatasetError: there are no positives, or no negatives.
+        DatasetError: there are no positives, or no negatives, in one of them.
 
     Example:
-        >>> rows, dropped = select_rows("h", np.arange(10) < 2, balance=2.5, seed=0)
-        >>> len(rows), len(dropped)
-        (7, 3)
+        >>> from acai_jax.training.config import Config
+        >>> from acai_jax.training.members import members_of
+        >>> (member,) = members_of(Config(heads=("h",)))
+        >>> task = task_of(member, np.array(["h", "b", "b", "v"]), np.array(["b", "h"]))
+        >>> len(task.rows), len(task.dropped), task.validation_weights.tolist()
+        (3, 1, [1.0, 1.0])
     """
-    check_both_kinds(name, targets, "train")
+    targets = np.isin(labels, member.labels)
+    validation_targets = np.isin(validation_labels, member.labels)
+    for split, found in (("validation", validation_targets), ("train", targets)):
+        for kind, missing in (("positive", not found.any()), ("negative", found.all())):
+            if missing:
+                raise DatasetError(f"head {member.head}: no {kind} alert in the split {split}")
+    weights = validation_weights(validation_targets, member.balance)
+    return Task(targets, *select_rows(member, targets), validation_targets, weights)
+
+
+def select_rows(
+    member: Member, targets: Bool[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " d"]]:
+    """All positives, and `balance` negatives for each of them, drawn at random; and the rest."""
     positives, negatives = np.flatnonzero(targets), np.flatnonzero(~targets)
-    kept = min(len(negatives), round(balance * len(positives)))
-    shuffled = _random(seed, name, _CHOICE).permutation(negatives)
-    return Selection(
-        np.sort(np.concatenate([positives, shuffled[:kept]])), np.sort(shuffled[kept:])
-    )
-
-
-def check_both_kinds(name: str, targets: Bool[np.ndarray, " n"], split: str) -> None:
-    """Raises a `DatasetError` where a head has no positives in a split, or no negatives."""
-    for kind, found in (("positive", targets.any()), ("negative", not targets.all())):
-        if not found:
-            raise DatasetError(f"head {name}: no {kind} alert in the split {split}")
+    kept = min(len(negatives), round(member.balance * len(positives)))
+    shuffled = _random(member, _CHOICE).permutation(negatives)
+    return np.sort(np.concatenate([positives, shuffled[:kept]])), np.sort(shuffled[kept:])
 
 
 def epoch_batches(
-    name: str, rows: Int64[np.ndarray, " m"], seed: int, epoch: int, batch_size: int
+    member: Member, rows: Int64[np.ndarray, " m"], epoch: int, batch_size: int
 ) -> Int32[np.ndarray, "s b"]:
     """The rows in this epoch's order, batch by batch; -1 fills up the last one.
 
     Example:
-        >>> batches = epoch_batches("h", np.arange(5), seed=0, epoch=3, batch_size=2)
+        >>> from acai_jax.training.config import Config
+        >>> from acai_jax.training.members import members_of
+        >>> (member,) = members_of(Config(heads=("h",)))
+        >>> batches = epoch_batches(member, np.arange(5), epoch=3, batch_size=2)
         >>> batches.shape, sorted(batches.ravel().tolist())
         ((3, 2), [-1, 0, 1, 2, 3, 4])
     """
-    order = _random(seed, name, _ORDER, epoch).permutation(rows)
-    return fill_up(order, batch_size)
+    return fill_up(_random(member, _ORDER, epoch).permutation(rows), batch_size)
 
 
 def fill_up(rows: Int[np.ndarray, " m"], size: int) -> Int32[np.ndarray, "s b"]:
@@ -127,7 +147,7 @@ def norm_statistics(features: Float[np.ndarray, "n f"], limit: float) -> NormSta
 
 
 class Quality(NamedTuple):
-    """How one head did on the validation split, at the threshold 0.5."""
+    """How a member did on the validation split, at the threshold 0.5."""
 
     loss: float
     precision: float
@@ -160,7 +180,7 @@ def judge(
 
 
 class Control(NamedTuple):
-    """Where each of k heads stands.
+    """Where a member stands; k of them with a leading axis.
 
     Attributes:
         learning_rate: at present.
@@ -170,89 +190,66 @@ class Control(NamedTuple):
         best_rate: the learning rate at that time.
         since_best: epochs since then, in this round.
         since_cut: epochs since then, or since the learning rate last fell.
-        stopped: True once a head trains no more.
+        stopped: True once it trains no more.
     """
 
-    learning_rate: Float64[np.ndarray, " k"]
-    positive_weight: Float64[np.ndarray, " k"]
-    best_loss: Float64[np.ndarray, " k"]
-    best_epoch: Int64[np.ndarray, " k"]
-    best_rate: Float64[np.ndarray, " k"]
-    since_best: Int64[np.ndarray, " k"]
-    since_cut: Int64[np.ndarray, " k"]
-    stopped: Bool[np.ndarray, " k"]
+    learning_rate: float
+    positive_weight: float
+    best_loss: float
+    best_epoch: int
+    best_rate: float
+    since_best: int
+    since_cut: int
+    stopped: bool
 
 
-def first_control(config: Config, ratios: Float[np.ndarray, " k"]) -> Control:
-    """The control of heads that have not trained yet; `ratios` are negatives per positive."""
-    count = len(config.heads)
-    if config.class_weights == "fixed":
-        weights = np.array([config.positive_weights[name] for name in config.heads])
-    else:
-        weights = ratios if config.class_weights == "frequency" else np.ones(count)
-    rate = np.full(count, config.learning_rate)
-    return Control(
-        learning_rate=rate,
-        positive_weight=weights.astype(np.float64),
-        best_loss=np.full(count, np.inf),
-        best_epoch=np.full(count, -1),
-        best_rate=rate.copy(),
-        since_best=np.zeros(count, np.int64),
-        since_cut=np.zeros(count, np.int64),
-        stopped=np.zeros(count, bool),
-    )
+def first_control(member: Member, task: Task) -> Control:
+    """The control of a member that has not trained yet."""
+    weight = member.positive_weight
+    if member.class_weights == "frequency":
+        positives = int(task.targets.sum())
+        weight = (len(task.rows) - positives) / positives
+    rate = member.learning_rate
+    return Control(rate, weight, np.inf, -1, rate, 0, 0, False)
 
 
 def next_control(
-    control: Control, config: Config, qualities: list[Quality], epoch: int, epochs_in_round: int
-) -> tuple[Control, Bool[np.ndarray, " k"]]:
-    """The control after an epoch, and which heads got better than ever.
+    control: Control, member: Member, quality: Quality, epoch: int, epochs_in_round: int
+) -> Control:
+    """The control after an epoch; it was the best one if `best_epoch` is its number.
 
     A loss that is not a number is no improvement.
 
     Args:
-        control: before the epoch.
-        config: patience and factors.
-        qualities: one for each head; those of stopped heads are not looked at.
-        epoch: number of the epoch.
+        control: before the epoch, of a member that has not stopped.
+        member: whose patience and factors these are.
+        quality: of the epoch.
+        epoch: its number.
         epochs_in_round: how many there were in this round, this one included.
     """
-    active = ~control.stopped
-    losses = np.array([quality.loss for quality in qualities])
-    better = active & (losses < control.best_loss)
-    since_best = np.where(better, 0, control.since_best + active)
-    since_cut = np.where(better, 0, control.since_cut + active)
-    stopped = control.stopped | (active & (since_best >= config.patience))
-    stopped |= epochs_in_round >= config.max_epochs
-    cut = active & ~stopped & (since_cut >= config.plateau_patience)
-    excess = np.array([quality.precision - quality.recall for quality in qualities])
-    weight = control.positive_weight
-    if config.class_weights == "balanced":
+    rate, weight = control.learning_rate, control.positive_weight
+    if quality.loss < control.best_loss:
+        best = {"best_loss": quality.loss, "best_epoch": epoch, "best_rate": rate}
+        control = control._replace(**best, since_best=0, since_cut=0)
+    else:
+        waited = {"since_best": control.since_best + 1, "since_cut": control.since_cut + 1}
+        control = control._replace(**waited)
+    excess = quality.precision - quality.recall
+    if member.class_weights == "balanced" and np.isfinite(excess):
         # too many missed positives make them weigh more
-        adjusted = np.clip(weight * np.exp(excess), 1 / _LARGEST_RATIO, _LARGEST_RATIO)
-        weight = np.where(active & np.isfinite(excess), adjusted, weight)
-    rate = control.learning_rate
-    control = Control(
-        learning_rate=np.where(cut, rate * config.plateau_factor, rate),
-        positive_weight=weight,
-        best_loss=np.where(better, losses, control.best_loss),
-        best_epoch=np.where(better, epoch, control.best_epoch),
-        best_rate=np.where(better, rate, control.best_rate),
-        since_best=since_best,
-        since_cut=np.where(cut, 0, since_cut),
-        stopped=stopped,
-    )
-    return control, better
+        weight = np.clip(weight * np.exp(excess), 1 / _LARGEST_RATIO, _LARGEST_RATIO)
+        control = control._replace(positive_weight=weight)
+    if control.since_best >= member.patience or epochs_in_round >= member.max_epochs:
+        return control._replace(stopped=True)
+    if control.since_cut >= member.plateau_patience:
+        return control._replace(learning_rate=rate * member.plateau_factor, since_cut=0)
+    return control
 
 
-def round_two_control(control: Control, more: Bool[np.ndarray, " k"]) -> Control:
-    """The control at the start of round two: heads that got more data go on from their best."""
-    return control._replace(
-        learning_rate=control.best_rate.copy(),
-        since_best=np.zeros_like(control.since_best),
-        since_cut=np.zeros_like(control.since_cut),
-        stopped=~more,
-    )
+def round_two_control(control: Control, *, more: bool) -> Control:
+    """The control at the start of round two: with more data a member goes on from its best."""
+    rate = control.best_rate
+    return control._replace(learning_rate=rate, since_best=0, since_cut=0, stopped=not more)
 
 
 def class_weights(
@@ -271,16 +268,5 @@ def class_weights(
 def misclassified(
     logits: Float[np.ndarray, " n"], dropped: Int64[np.ndarray, " d"]
 ) -> Int64[np.ndarray, " m"]:
-    """Rows of dropped negatives that a head calls positives, at the threshold 0.5."""
+    """Rows of dropped negatives that a member calls positives, at the threshold 0.5."""
     return dropped[logits[dropped] > 0]
-
-
-def describe(control: Control, index: int) -> dict[str, Any]:
-    """One head's control, JSON-ready."""
-    return {
-        "learning_rate": float(control.learning_rate[index]),
-        "positive_weight": float(control.positive_weight[index]),
-        "best_val_loss": float(control.best_loss[index]),
-        "best_epoch": int(control.best_epoch[index]),
-        "stopped": bool(control.stopped[index]),
-    }

@@ -34,9 +34,7 @@ from acai_jax.labelled import open_source
 from acai_jax.labels import read_labels
 from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights, take_head
 from acai_jax.score import Scorer
-from acai_jax.training import loop
-from acai_jax.training.config import Config
-from acai_jax.training.loop import train
+from acai_jax.training import Config, loop, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
