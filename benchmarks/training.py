@@ -14,6 +14,7 @@ Results go to benchmarks/results/training-<device>.json.
 """
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from acai_jax.metrics import Ranking
 from acai_jax.schema import CLASSES, SENTINEL, score_columns
 from acai_jax.score import Scorer, enable_compilation_cache
 from acai_jax.training import Config, train
+from acai_jax.training.members import members_of
 from acai_jax.training.protocol import judge, norm_statistics, select_rows, validation_weights
 from benchmarks import peers, timing
 
@@ -97,7 +99,8 @@ class KerasProtocol:
         adam = keras.optimizers.Adam(config.learning_rate, amsgrad=True, epsilon=1e-7)
         model.compile(optimizer=adam, loss="binary_crossentropy")
         targets = self.training.labels == name
-        rows, dropped = select_rows(name, targets, config.balance, seed)
+        member = next(member for member in members_of(config) if member.head == name)
+        rows, dropped = select_rows(dataclasses.replace(member, seed=seed), targets)
         rng = np.random.default_rng([seed, CLASSES.index(name)])
         self._fit(model, name, rows, rng)
         called = self._scores(model, self.training, dropped) > 0.5

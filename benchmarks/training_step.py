@@ -22,7 +22,16 @@ from acai_jax import model
 from acai_jax.model import HeadConfig, head_weights
 from acai_jax.pretrained import load_published
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
-from acai_jax.training.step import Batches, Data, Programs, Settings, head_key, start_state, take
+from acai_jax.training.step import (
+    Batches,
+    Data,
+    Programs,
+    Settings,
+    head_key,
+    stack,
+    start_state,
+    take,
+)
 from benchmarks import peers, timing
 
 BATCH = 32
@@ -86,17 +95,15 @@ class Ours:
         if self.programs.together:
             axes: Any = Data(None, 0, None)  # type: ignore[arg-type]
             found = self.programs.train(self.state, settings, self.batches, self.data, axes)
-            self.state, tally = jax.tree.map(np.asarray, found)
+            self.state, tally = found
             return tally.loss / tally.alerts
 
         def train_one(head: int) -> Any:
             data = self.data._replace(targets=self.data.targets[head])
             state, settings_, batches = take((self.state, settings, self.batches), head)
-            found = self.programs.train(state, settings_, batches, data, None)
-            return jax.tree.map(np.asarray, found)
+            return self.programs.train(state, settings_, batches, data, None)
 
-        found = self.programs.map_heads(train_one, range(count))
-        self.state, tally = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+        self.state, tally = stack(self.programs.map_heads(train_one, range(count)))
         return tally.loss / tally.alerts
 
     def __call__(self) -> None:

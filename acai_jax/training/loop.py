@@ -104,17 +104,8 @@ def train(
             config.model, config.microbatch, precision=config.precision, together=together
         )
         run = _Run(
-            config,
-            members,
-            tasks,
-            keys,
-            training,
-            validation,
-            programs,
-            state,
-            folder,
-            display,
-            stop,
+            *(config, members, tasks, keys, training, validation),
+            *(programs, state, folder, display, stop),
         )
 
         # --- loop ----------------------------------------------------------------------------

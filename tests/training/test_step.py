@@ -273,6 +273,12 @@ def test_the_program_is_compiled_once(data, monkeypatch, together):
                 put(jax.tree.map(np.array, state), head, one)
 
 
+def test_nothing_goes_to_the_device_unasked():
+    programs = Programs(SMALL, 4)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        programs.map_heads(lambda head: jnp.sin(np.float32(head)), range(2))
+
+
 def test_less_precision_is_asked_for_in_every_product_of_the_plain_form(data):
     keys, state = first_state()
     for precision, name in (("float32", "HIGHEST"), ("tensorfloat32", "HIGH")):
