@@ -82,7 +82,8 @@ class KerasProtocol:
     ) -> None:
         self.config = config
         self.training, self.validation, self.test = training, validation, test
-        centre, scale, limit, sentinel = norm_statistics(training.features, config.feature_limit)
+        norm = norm_statistics(training.features, config.feature_limit)
+        centre, scale, limit, sentinel = norm.values()
         for split in (training, validation, test):
             missing = split.features == SENTINEL
             split.features[:] = np.clip((split.features - centre) / scale, -limit, limit)

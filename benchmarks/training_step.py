@@ -22,16 +22,7 @@ from acai_jax import model
 from acai_jax.model import HeadConfig, head_weights
 from acai_jax.pretrained import load_published
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
-from acai_jax.training.step import (
-    Batches,
-    Data,
-    Programs,
-    Settings,
-    head_key,
-    stack,
-    start_state,
-    take,
-)
+from acai_jax.training.step import Batches, Data, Programs, Settings, head_key, start_state, take
 from benchmarks import peers, timing
 
 BATCH = 32
@@ -103,7 +94,8 @@ class Ours:
             state, settings_, batches = take((self.state, settings, self.batches), head)
             return self.programs.train(state, settings_, batches, data, None)
 
-        self.state, tally = stack(self.programs.map_heads(train_one, range(count)))
+        found = self.programs.map_heads(train_one, range(count))
+        self.state, tally = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
         return tally.loss / tally.alerts
 
     def __call__(self) -> None:

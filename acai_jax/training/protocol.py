@@ -111,17 +111,10 @@ def validation_weights(
     return np.where(targets, 1.0, share)
 
 
-class NormStatistics(NamedTuple):
-    """The numbers of a `FeatureNorm`."""
-
-    centre: Float32[np.ndarray, " f"]
-    scale: Float32[np.ndarray, " f"]
-    limit: Float32[np.ndarray, " f"]
-    sentinel: Float32[np.ndarray, " f"]
-
-
-def norm_statistics(features: Float[np.ndarray, "n f"], limit: float) -> NormStatistics:
-    """Robust centre and scale of each feature: the median, and half of the central 68 %.
+def norm_statistics(
+    features: Float[np.ndarray, "n f"], limit: float
+) -> dict[str, Float32[np.ndarray, " f"]]:
+    """The numbers of a `FeatureNorm`; centre: the median, scale: half of the central 68 %.
 
     Sentinels are no measurements: they are left out, and normalised they get -`limit`, the end of
     the range. A feature that hardly varies falls back on its standard deviation; a constant one
@@ -129,7 +122,7 @@ def norm_statistics(features: Float[np.ndarray, "n f"], limit: float) -> NormSta
 
     Example:
         >>> norm = norm_statistics(np.array([[1.0], [2.0], [3.0], [-999.0]]), limit=10.0)
-        >>> float(norm.centre[0]), float(norm.sentinel[0])
+        >>> float(norm["centre"][0]), float(norm["sentinel"][0])
         (2.0, -10.0)
     """
     centre, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
@@ -139,8 +132,9 @@ def norm_statistics(features: Float[np.ndarray, "n f"], limit: float) -> NormSta
             low, centre[index], high = np.percentile(measured, [16, 50, 84])
             scale[index] = (high - low) / 2 or measured.std() or 1.0
     count = features.shape[1]
-    numbers = (centre, scale, np.full(count, limit), np.full(count, -limit))
-    return NormStatistics(*(array.astype(np.float32) for array in numbers))
+    ends = {"limit": np.full(count, limit), "sentinel": np.full(count, -limit)}
+    numbers = {"centre": centre, "scale": scale, **ends}
+    return {name: array.astype(np.float32) for name, array in numbers.items()}
 
 
 # --- judging an epoch ------------------------------------------------------------------------

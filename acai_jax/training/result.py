@@ -5,22 +5,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
 from acai_jax.checkpoints import load_heads
 from acai_jax.errors import CheckpointError
-from acai_jax.model import (
-    HeadBank,
-    abstract_heads,
-    append_head,
-    replace_head,
-    take_head,
-    with_weights,
-)
+from acai_jax.model import HeadBank, abstract_heads, append_head, replace_head, with_weights
 from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 from acai_jax.training.members import Member
 from acai_jax.training.state import RunState
+from acai_jax.training.step import take
 
 
 def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
@@ -51,38 +44,32 @@ def result_of(
     init: HeadBank | None,
 ) -> HeadBank:
     """The best heads, in the place of those of `init` or after them."""
-    trained = abstract_heads(config.model, len(members))
-    trained = with_weights(trained, {**state.best, **state.heads.norm})
-    names = tuple(member.head for member in members)
+    version = metadata.version("acai_jax")
+    what = json.dumps([config.as_json(), dataclasses.asdict(facts), version])
+    digest = hashlib.sha256(what.encode()).hexdigest()
     provenance = {
-        name: _provenance(config, facts, member, state, index)
-        for index, (name, member) in enumerate(zip(names, members, strict=True))
+        member.head: {
+            "version": f"acai_jax_{version}_{digest[:8]}",
+            "positives": list(member.labels),
+            "dataset": facts.name,
+            "dataset_sha256": facts.digest,
+            "seed": str(member.seed),
+            "best_epoch": str(state.control.best_epoch[index]),
+            "val_loss": f"{state.control.best_loss[index]:.6g}",
+        }
+        for index, member in enumerate(members)
     }
+    names = tuple(provenance)
+    trained = abstract_heads(config.model, len(names))
+    trained = with_weights(trained, {**state.best, **state.heads.norm})
     if init is None:
         return HeadBank(trained, names, provenance, facts.preset)
     heads = init.heads
     for index, name in enumerate(names):
-        head = take_head(trained, index)
+        head = take(trained, index)
         if name in init.classes:
             heads = replace_head(heads, init.classes.index(name), head)
         else:
             heads = append_head(heads, head)
-    added = tuple(name for name in names if name not in init.classes)
-    provenance = {**init.provenance, **provenance}
-    return HeadBank(heads, init.classes + added, provenance, facts.preset)
-
-
-def _provenance(
-    config: Config, facts: DatasetFacts, member: Member, state: RunState, index: int
-) -> dict[str, Any]:
-    version = metadata.version("acai_jax")
-    what = json.dumps([config.as_json(), dataclasses.asdict(facts), version])
-    return {
-        "version": f"acai_jax_{version}_{hashlib.sha256(what.encode()).hexdigest()[:8]}",
-        "positives": list(member.labels),
-        "dataset": facts.name,
-        "dataset_sha256": facts.digest,
-        "seed": str(member.seed),
-        "best_epoch": str(state.control.best_epoch[index]),
-        "val_loss": f"{state.control.best_loss[index]:.6g}",
-    }
+    names = init.classes + tuple(name for name in names if name not in init.classes)
+    return HeadBank(heads, names, {**init.provenance, **provenance}, facts.preset)

@@ -115,7 +115,7 @@ def first_state(
 ) -> RunState:
     """The state before the first step; a warm start takes weights and norms from `init`."""
     weights = writable(start_weights(config.model, keys))
-    for name, numbers in norm_statistics(features, config.feature_limit)._asdict().items():
+    for name, numbers in norm_statistics(features, config.feature_limit).items():
         weights[f"norm.{name}"][:] = numbers
     if init and config.warm_start:
         known = head_weights(init.heads)
