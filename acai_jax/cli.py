@@ -26,6 +26,7 @@ from acai_jax.filter_command import filter_table
 from acai_jax.replay_command import replay
 from acai_jax.schema import Preset
 from acai_jax.stream_command import stream
+from acai_jax.train_command import train
 
 if TYPE_CHECKING:
     from acai_jax.score import Scorer
@@ -291,6 +292,7 @@ def main() -> None:
         simulate,
         fetch_night,
         dataset,
+        train,
         evaluate,
         calibrate,
         stream,

@@ -7,7 +7,7 @@ other head's numbers change.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, Key
 
+from acai_jax.head_config import HeadConfig, input_size, output_size
 from acai_jax.layers import Dropout, FeatureNorm, SeparableConv
 from acai_jax.schema import CUTOUTS, FEATURE_NAMES, Preset
-from acai_jax.separable import (
-    SeparableConvBlock,
-    fast_cpu_features,
-    input_size,
-    max_pool_2x2,
-    output_size,
-)
+from acai_jax.separable import SeparableConvBlock, fast_cpu_features, max_pool_2x2
 from acai_jax.separable_gradients import fast_cpu_block
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
@@ -37,44 +32,6 @@ _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "elu": jax.nn.elu,
     "tanh": jnp.tanh,
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """Hyperparameters of one head: those that the paper tuned, at the published values.
-
-    Attributes:
-        dense_units: widths of the two layers that read the features.
-        dense_dropout: dropout rate between them.
-        filters: output channels of each convolution; a 2x2 max pool follows every second one.
-        convolution: depthwise separable or regular 3x3 convolutions.
-        conv_dropout: dropout rate after each pool.
-        reduction: average the last feature map over its pixels, or flatten it.
-        head_units: width of the layer that joins features and image.
-        activation: of every layer but the last, which gives a logit.
-
-    Raises:
-        ValueError: a count or a rate that makes no network.
-
-    Source: Duev & van der Walt 2021 (arXiv:2111.12142), section 3.
-    """
-
-    dense_units: tuple[int, int] = (64, 32)
-    dense_dropout: float = 0.25
-    filters: tuple[int, ...] = (16, 16, 32, 32)
-    convolution: Literal["separable", "regular"] = "separable"
-    conv_dropout: float = 0.25
-    reduction: Literal["average", "flatten"] = "average"
-    head_units: int = 16
-    activation: Literal["relu", "elu", "tanh"] = "relu"
-
-    def __post_init__(self) -> None:
-        if not self.filters or len(self.filters) % 2 or input_size(len(self.filters) // 2) is None:
-            raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
-        if min(*self.dense_units, *self.filters, self.head_units) < 1:
-            raise ValueError(f"every layer needs a unit or more: {self}")
-        if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
-            raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
 
 
 class Head(nnx.Module):

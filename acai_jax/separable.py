@@ -27,7 +27,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from acai_jax.schema import STAMP_SIZE
+from acai_jax.head_config import input_size
 
 ResultT = TypeVar("ResultT")
 
@@ -38,32 +38,6 @@ _FEWEST_TERMS = 5
 
 _EACH_PIXEL = (np.s_[:],)
 POOLING_WINDOW = tuple(np.s_[:, row::2, column::2] for row in (0, 1) for column in (0, 1))
-
-
-def input_size(blocks: int) -> int | None:
-    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
-
-    'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
-    computed: 60 of 63 suffice for two blocks.
-
-    Example:
-        >>> input_size(2)
-        60
-    """
-    size = output_size(blocks)
-    if size < 1:
-        return None
-    for _ in range(blocks):
-        size = 2 * size + 4
-    return size
-
-
-def output_size(blocks: int) -> int:
-    """Rows and columns of the feature map after `blocks` blocks."""
-    size = STAMP_SIZE
-    for _ in range(blocks):
-        size = (size - 4) // 2
-    return size
 
 
 class SeparableConvBlock(NamedTuple):

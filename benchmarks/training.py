@@ -14,6 +14,7 @@ Results go to benchmarks/results/training-<device>.json.
 """
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -29,10 +30,10 @@ from acai_jax.datasets import SplitArrays, load_split
 from acai_jax.metrics import Ranking
 from acai_jax.schema import CLASSES, SENTINEL, score_columns
 from acai_jax.score import Scorer, enable_compilation_cache
+from acai_jax.training import Config, train
+from acai_jax.training.members import members_of
+from acai_jax.training.protocol import judge, norm_statistics, select_rows, validation_weights
 from benchmarks import peers, timing
-from train.config import Config
-from train.loop import train
-from train.protocol import judge, norm_statistics, select_rows, validation_weights
 
 SEED_OF_ALERTS = 11
 DRAWS = 1000
@@ -81,7 +82,8 @@ class KerasProtocol:
     ) -> None:
         self.config = config
         self.training, self.validation, self.test = training, validation, test
-        centre, scale, limit, sentinel = norm_statistics(training.features, config.feature_limit)
+        norm = norm_statistics(training.features, config.feature_limit)
+        centre, scale, limit, sentinel = norm.values()
         for split in (training, validation, test):
             missing = split.features == SENTINEL
             split.features[:] = np.clip((split.features - centre) / scale, -limit, limit)
@@ -98,7 +100,8 @@ class KerasProtocol:
         adam = keras.optimizers.Adam(config.learning_rate, amsgrad=True, epsilon=1e-7)
         model.compile(optimizer=adam, loss="binary_crossentropy")
         targets = self.training.labels == name
-        rows, dropped = select_rows(name, targets, config.balance, seed)
+        member = next(member for member in members_of(config) if member.head == name)
+        rows, dropped = select_rows(dataclasses.replace(member, seed=seed), targets)
         rng = np.random.default_rng([seed, CLASSES.index(name)])
         self._fit(model, name, rows, rng)
         called = self._scores(model, self.training, dropped) > 0.5

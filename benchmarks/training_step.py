@@ -22,8 +22,8 @@ from acai_jax import model
 from acai_jax.model import HeadConfig, head_weights
 from acai_jax.pretrained import load_published
 from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
+from acai_jax.training.step import Batches, Data, Programs, Settings, head_key, start_state, take
 from benchmarks import peers, timing
-from train.step import Batches, Data, Programs, Settings, head_key, start_state, take
 
 BATCH = 32
 STEPS = 8  # of one head, before the next one's turn where they take turns
@@ -86,14 +86,13 @@ class Ours:
         if self.programs.together:
             axes: Any = Data(None, 0, None)  # type: ignore[arg-type]
             found = self.programs.train(self.state, settings, self.batches, self.data, axes)
-            self.state, tally = jax.tree.map(np.asarray, found)
+            self.state, tally = found
             return tally.loss / tally.alerts
 
         def train_one(head: int) -> Any:
             data = self.data._replace(targets=self.data.targets[head])
             state, settings_, batches = take((self.state, settings, self.batches), head)
-            found = self.programs.train(state, settings_, batches, data, None)
-            return jax.tree.map(np.asarray, found)
+            return self.programs.train(state, settings_, batches, data, None)
 
         found = self.programs.map_heads(train_one, range(count))
         self.state, tally = jax.tree.map(lambda *leaves: np.stack(leaves), *found)

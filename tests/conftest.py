@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 os.environ["KERAS_BACKEND"] = "jax"  # before anything imports Keras
 
 # before anything imports them: every annotated function then checks its arguments
-install_import_hook(["acai_jax", "train"], "beartype.beartype")
+install_import_hook("acai_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # many tests compile the same programs: once is enough

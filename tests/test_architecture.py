@@ -46,7 +46,7 @@ ORDER = (
         "simulate",
     ),
     *("splits", "labels", "datasets"),
-    *("separable", "separable_gradients", "layers", "model"),
+    *("head_config", "separable", "separable_gradients", "layers", "model"),
     *("braai", "pretrained", "drb", "checkpoints"),
     *("score", "parts", "coordinates", "sql", "filters"),
     *("mongo.terms", "mongo.documents", "mongo.pipeline", "mongo"),
@@ -74,8 +74,11 @@ ORDER = (
         "stream.logs",
     ),
     *("messages", "replay"),
+    *("training.config", "training.members", "training.protocol", "training.step"),
+    *("training.inputs", "training.progress", "training.folder", "training.state"),
+    *("training.result", "training.loop", "training"),
     *("console", "calibrate_command", "evaluate_command", "filter_command"),
-    *("stream_command", "replay_command", "cli"),
+    *("stream_command", "replay_command", "train_command", "cli"),
 )
 
 
@@ -85,8 +88,9 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             base, _, module = node.module.partition(".")
-            names = [module] if module else [alias.name for alias in node.names]
-            found |= {f"{base}.{name}" for name in names}
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".lstrip(".")
+                found.add(f"{base}.{inner if inner in ORDER or not module else module}")
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return found
@@ -137,6 +141,10 @@ def loaded_after(statement: str) -> set[str]:
 def test_importing_the_package_loads_nothing_heavy():
     loaded = loaded_after("import acai_jax")
     assert not loaded & {"jax", "flax", "numpy", "polars", "h5py"}
+
+
+def test_the_command_line_starts_without_jax():
+    assert not loaded_after("import acai_jax.cli") & {"jax", "flax"}
 
 
 def test_importing_every_module_touches_no_device():

@@ -27,8 +27,7 @@ from acai_jax.labelled import AlertsSource, DatasetSource
 from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights
 from acai_jax.score import Scorer
 from acai_jax.sources import read_alerts
-from train.config import Config
-from train.loop import train
+from acai_jax.training import Config, train
 
 # --- one temperature -------------------------------------------------------------------------
 

@@ -7,26 +7,39 @@ import pytest
 
 from acai_jax.errors import DatasetError
 from acai_jax.schema import SENTINEL
-from train import protocol
-from train.config import Config
+from acai_jax.training import Config, protocol
+from acai_jax.training.members import members_of
+
+
+def member(head="h", **changes):
+    """The only member of a run."""
+    (found,) = members_of(Config(heads=(head,), **changes))
+    return found
+
+
+def task(positives=1, negatives=1, **changes):
+    """The task of a member with so many positives and negatives in both splits."""
+    labels = np.array(["h"] * positives + ["b"] * negatives)
+    return protocol.task_of(member(**changes), labels, labels)
+
 
 # --- data ------------------------------------------------------------------------------------
 
 
 def test_all_positives_and_a_share_of_the_negatives():
     targets = np.arange(1000) % 10 == 0
-    rows, dropped = protocol.select_rows("h", targets, 2.5, seed=0)
+    rows, dropped = protocol.select_rows(member(balance=2.5), targets)
     assert targets[rows].sum() == 100
     assert (~targets[rows]).sum() == 250
     assert sorted([*rows, *dropped]) == list(range(1000))
-    everything, nothing = protocol.select_rows("h", targets, 20.0, seed=0)
+    everything, nothing = protocol.select_rows(member(balance=20.0), targets)
     assert (len(everything), len(nothing)) == (1000, 0)
 
 
 def test_the_choice_follows_name_and_seed():
     targets = np.arange(1000) % 10 == 0
     first, again, other, seeded = (
-        protocol.select_rows(name, targets, 2.5, seed).rows
+        protocol.select_rows(member(name, seed=seed), targets)[0]
         for name, seed in (("h", 0), ("h", 0), ("o", 0), ("h", 1))
     )
     assert np.array_equal(first, again)
@@ -34,16 +47,27 @@ def test_the_choice_follows_name_and_seed():
     assert not np.array_equal(first, seeded)
 
 
-@pytest.mark.parametrize(("targets", "kind"), [([False] * 3, "positive"), ([True] * 3, "negative")])
-def test_a_head_needs_both_kinds(targets, kind):
-    with pytest.raises(DatasetError, match=f"head h: no {kind} alert in the split train"):
-        protocol.select_rows("h", np.array(targets), 2.5, seed=0)
+@pytest.mark.parametrize(("labels", "kind"), [(["b", "v"], "positive"), (["h"] * 3, "negative")])
+def test_a_member_needs_both_kinds_in_both_splits(labels, kind):
+    both = np.array(["h", "b"])
+    for split, labels_of_splits in (("train", (labels, both)), ("validation", (both, labels))):
+        with pytest.raises(DatasetError, match=f"head h: no {kind} alert in the split {split}"):
+            protocol.task_of(member(), *map(np.array, labels_of_splits))
+
+
+def test_a_task_follows_the_members_labels():
+    real = member("real", positives={"real": ("h", "v")}, balance=1.0)
+    labels = np.array(["h", "b", "v", "b", "b"])
+    found = protocol.task_of(real, labels, labels[:2])
+    assert found.targets.tolist() == [True, False, True, False, False]
+    assert found.validation_targets.tolist() == [True, False]
+    assert (len(found.rows), len(found.dropped)) == (4, 1)
 
 
 def test_each_epoch_takes_every_row_once_in_its_own_order():
     rows = np.arange(100, 170)
-    epochs = [protocol.epoch_batches("h", rows, 0, epoch, 32) for epoch in (0, 1, 0)]
-    other = protocol.epoch_batches("o", rows, 0, 0, 32)
+    epochs = [protocol.epoch_batches(member(), rows, epoch, 32) for epoch in (0, 1, 0)]
+    other = protocol.epoch_batches(member("o"), rows, 0, 32)
     for batches in (*epochs, other):
         assert batches.shape == (3, 32)
         assert sorted(batches[batches >= 0]) == rows.tolist()
@@ -69,10 +93,10 @@ def test_the_norm_leaves_sentinels_out():
     outlier = np.where(np.arange(10_000) < 9_000, 1.0, 5.0)
     features = np.stack([column, spoilt, constant, unknown, outlier], axis=1).astype(np.float32)
     norm = protocol.norm_statistics(features, 8.0)
-    np.testing.assert_allclose(norm.centre, [20, 20, 7, 0, 1], atol=0.2)
-    np.testing.assert_allclose(norm.scale, [3, 3, 1, 1, 1.2], rtol=0.05)
-    assert norm.limit.tolist() == [8] * 5
-    assert norm.sentinel.tolist() == [-8] * 5
+    np.testing.assert_allclose(norm["centre"], [20, 20, 7, 0, 1], atol=0.2)
+    np.testing.assert_allclose(norm["scale"], [3, 3, 1, 1, 1.2], rtol=0.05)
+    assert norm["limit"].tolist() == [8] * 5
+    assert norm["sentinel"].tolist() == [-8] * 5
 
 
 # --- judging ---------------------------------------------------------------------------------
@@ -96,8 +120,8 @@ def test_without_a_called_positive_precision_is_no_obstacle():
     assert (found.precision, found.recall) == (1.0, 0.0)
 
 
-class OneHead:
-    """The rules for one head, written out once more with plain numbers."""
+class Plain:
+    """The rules for one member, written out once more with plain numbers."""
 
     def __init__(self, config, weight):
         self.config, self.rate, self.weight = config, config.learning_rate, weight
@@ -106,10 +130,7 @@ class OneHead:
         self.stopped = False
 
     def see(self, epoch, loss, precision, recall):
-        if self.stopped:
-            return False
-        better = loss < self.best
-        if better:
+        if loss < self.best:
             self.best, self.best_epoch, self.best_rate = loss, epoch, self.rate
             self.waited = self.waited_for_cut = 0
         else:
@@ -123,65 +144,50 @@ class OneHead:
         elif self.waited_for_cut == self.config.plateau_patience:
             self.rate *= self.config.plateau_factor
             self.waited_for_cut = 0
-        return better
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("class_weights", ["none", "balanced", "frequency"])
-def test_control_follows_the_rules_of_one_head(seed, class_weights):
+def test_control_follows_the_rules(seed, class_weights):
     rng = np.random.default_rng(seed)
-    config = Config(plateau_patience=2, patience=5, max_epochs=25, class_weights=class_weights)
-    ratios = np.array([2.5, 2.5, 1.0, 0.7, 2.5])
-    control = protocol.first_control(config, ratios)
-    start = ratios if class_weights == "frequency" else np.ones(5)
-    expected = [OneHead(config, weight) for weight in start]
-    for epoch in range(26):
-        losses = rng.normal(1 / (1 + epoch / 3), 0.1, 5)
-        losses[rng.random(5) < 0.05] = np.nan
-        rates = rng.random((5, 2))
-        qualities = [protocol.Quality(x, *r, 0.5) for x, r in zip(losses, rates, strict=True)]
-        control, better = protocol.next_control(control, config, qualities, epoch, epoch + 1)
-        for head, one in enumerate(expected):
-            assert one.see(epoch, losses[head], *rates[head]) == better[head]
-            found = (
-                control.learning_rate[head],
-                control.positive_weight[head],
-                control.best_loss[head],
-                control.best_epoch[head],
-                control.best_rate[head],
-                control.stopped[head],
-            )
-            wanted = (
-                one.rate,
-                one.weight,
-                one.best,
-                one.best_epoch,
-                one.best_rate,
-                one.stopped,
-            )
-            assert found == pytest.approx(wanted)
-    assert control.stopped.all()
+    settings = {"plateau_patience": 2, "patience": 5, "max_epochs": 25}
+    config = Config(heads=("h",), class_weights=class_weights, **settings)
+    (one,) = members_of(config)
+    control = protocol.first_control(one, task(10, 7, class_weights=class_weights))
+    expected = Plain(config, 0.7 if class_weights == "frequency" else 1.0)
+    epoch = 0
+    while not control.stopped:
+        loss = np.nan if rng.random() < 0.05 else rng.normal(1 / (1 + epoch / 3), 0.1)
+        rates = rng.random(2).tolist()
+        quality = protocol.Quality(loss, *rates, 0.5)
+        control = protocol.next_control(control, one, quality, epoch, epoch + 1)
+        expected.see(epoch, loss, *rates)
+        epoch += 1
+        assert (control.best_epoch, control.stopped) == (expected.best_epoch, expected.stopped)
+        found = (control.learning_rate, control.best_rate, control.best_loss)
+        assert found == (expected.rate, expected.best_rate, expected.best)
+        assert control.positive_weight == pytest.approx(expected.weight)
+    assert 5 <= epoch <= 25
 
 
-def test_round_two_goes_on_from_the_best_with_patience_anew():
-    config = Config(heads=("h", "o"), patience=1)
-    control = protocol.first_control(config, np.ones(2))
-    bad = [protocol.Quality(np.nan, 0.5, 0.5, 0.5)] * 2
-    control, _ = protocol.next_control(control, config, bad, 0, 1)
-    control = control._replace(best_rate=np.array([1e-4, 1e-3]))
-    control = protocol.round_two_control(control, np.array([True, False]))
-    assert control.stopped.tolist() == [False, True]
-    assert control.learning_rate.tolist() == [1e-4, 1e-3]
-    assert control.since_best.tolist() == [0, 0]
+@pytest.mark.parametrize("more", [True, False])
+def test_round_two_goes_on_from_the_best_with_patience_anew(more):
+    control = protocol.first_control(member(), task())
+    control = control._replace(best_rate=1e-4, since_best=9, since_cut=3, stopped=True)
+    control = protocol.round_two_control(control, more=more)
+    assert control.stopped is not more
+    assert (control.learning_rate, control.since_best, control.since_cut) == (1e-4, 0, 0)
 
 
 def test_fixed_class_weights_are_each_heads_own():
-    config = Config(heads=("h", "o"), class_weights="fixed", positive_weights={"o": 3.0, "h": 0.5})
-    control = protocol.first_control(config, np.ones(2))
-    assert control.positive_weight.tolist() == [0.5, 3.0]
-    missed = [protocol.Quality(0.5, 0.9, 0.1, 0.5)] * 2
-    control, _ = protocol.next_control(control, config, missed, 0, 1)
-    assert control.positive_weight.tolist() == [0.5, 3.0]
+    weights = {"o": 3.0, "h": 0.5}
+    config = Config(heads=("h", "o"), class_weights="fixed", positive_weights=weights)
+    missed = protocol.Quality(0.5, 0.9, 0.1, 0.5)
+    for one in members_of(config):
+        control = protocol.first_control(one, task())
+        assert control.positive_weight == weights[one.head]
+        control = protocol.next_control(control, one, missed, 0, 1)
+        assert control.positive_weight == weights[one.head]
 
 
 def test_class_weights_have_the_mean_one():

@@ -34,11 +34,9 @@ from acai_jax.labelled import open_source
 from acai_jax.labels import read_labels
 from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights, take_head
 from acai_jax.score import Scorer
-from train import loop
-from train.config import Config
-from train.loop import train
+from acai_jax.training import Config, loop, train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
 
 

@@ -14,9 +14,8 @@ from typing import Any
 from acai_jax.checkpoints import HEADS_FOLDER, is_checkpoint
 from acai_jax.errors import OutputError
 from acai_jax.parts import lock_folder
-
-from .config import Config
-from .input_pipeline import DatasetFacts
+from acai_jax.training.config import Config
+from acai_jax.training.inputs import DatasetFacts
 
 
 @contextmanager

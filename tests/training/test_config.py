@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import train
+from acai_jax import cli, training
 from acai_jax.model import HeadConfig
-from train.config import Config
-from train.main import main
+from acai_jax.training import Config
+from train import main
 
 
 def test_every_field_is_read():
-    folder = Path(train.__file__).parent
+    folder = Path(training.__file__).parent
     sources = [p.read_text() for p in folder.glob("*.py") if p.name != "config.py"]
     for field in dataclasses.fields(Config):
         readers = "positives" if field.name == "positives" else f"config.{field.name}"
@@ -67,11 +67,18 @@ def test_impossible_values_are_refused(changes, message):
         Config(**changes)
 
 
-def run_main(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["train.main", *arguments])
-    with pytest.raises(SystemExit) as status:
-        main()
-    return status.value.code
+@pytest.fixture(params=["python -m train.main", "acai-jax train"])
+def run_command(request, monkeypatch):
+    """Both commands, which are one: arguments -> exit status."""
+
+    def run(*arguments):
+        of_cli = request.param == "acai-jax train"
+        monkeypatch.setattr(sys, "argv", ["command", *["train"][:of_cli], *map(str, arguments)])
+        with pytest.raises(SystemExit) as status:
+            (cli if of_cli else main).main()
+        return status.value.code
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -83,15 +90,14 @@ def run_main(monkeypatch, *arguments):
         (["--config.model.conv-dropout", "1"], "dropout rates"),
     ],
 )
-def test_the_command_refuses_before_it_starts(monkeypatch, capsys, tmp_path, arguments, message):
+def test_the_command_refuses_before_it_starts(run_command, capsys, tmp_path, arguments, message):
     workdir = tmp_path / "run"
-    assert run_main(monkeypatch, "--workdir", str(workdir), *arguments) == 2
+    assert run_command("--workdir", workdir, *arguments) == 2
     assert message in "".join(capsys.readouterr())
     assert not workdir.exists()
 
 
-def test_the_command_reports_errors_in_one_line(monkeypatch, capsys, tmp_path):
-    missing = str(tmp_path / "none")
-    arguments = ("--workdir", str(tmp_path / "run"), "--config.dataset", missing)
-    assert run_main(monkeypatch, *arguments) == 1
+def test_the_command_reports_errors_in_one_line(run_command, capsys, tmp_path):
+    missing = tmp_path / "none"
+    assert run_command("--workdir", tmp_path / "run", "--config.dataset", missing) == 1
     assert capsys.readouterr().err.strip() == f"error: no such folder: {missing}"

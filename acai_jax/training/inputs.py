@@ -10,13 +10,15 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+import polars as pl
 from jaxtyping import Float32, Int, Int64
 
 from acai_jax.datasets import Records, open_dataset
 from acai_jax.errors import DatasetError
+from acai_jax.labels import COLUMNS
+from acai_jax.parts import write_atomically
 from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE, Preset
-
-from .step import Batches
+from acai_jax.training.step import Batches
 
 _READERS = 8  # threads that read ahead, where stamps are streamed
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")
@@ -101,6 +103,14 @@ class Split:
     candids: Int64[np.ndarray, " n"]
     triplets: Float32[jax.Array, "n 63 63 3"] | None
     records: Records
+
+    def write_labels(self, path: Path, rows: Int64[np.ndarray, " m"]) -> None:
+        """Writes the labels of some rows as a labels file, unless it is there."""
+        if not path.exists():
+            columns = zip(COLUMNS, (self.objects, self.candids, self.labels), strict=True)
+            table = pl.DataFrame({name: column[rows] for name, column in columns})
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, table.write_csv)
 
     def segments(
         self, batches: Int[np.ndarray, "s b"], steps: int

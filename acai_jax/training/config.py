@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from acai_jax.model import HeadConfig
+from acai_jax.head_config import HeadConfig
 from acai_jax.schema import CLASSES
 
 ClassWeights = Literal["none", "frequency", "fixed", "balanced"]

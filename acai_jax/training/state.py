@@ -3,34 +3,37 @@
 import contextlib
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, UInt32
 
 from acai_jax.checkpoints import load_state, save_state
 from acai_jax.errors import CheckpointError
-
-from .protocol import Control
-from .step import HeadState, Weights
+from acai_jax.model import HeadBank, head_weights
+from acai_jax.training.config import Config
+from acai_jax.training.members import Member
+from acai_jax.training.protocol import Task, first_control, norm_statistics
+from acai_jax.training.step import HeadState, Weights, put, stack, start_state, start_weights, take
 
 _KEPT = 2  # states on disk: should the newest be damaged, there is one before it
 
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run stands; NumPy arrays with the k heads along the first axis.
+    """Where a run stands; NumPy arrays with the k members along the first axis.
 
     Attributes:
         heads: weights and optimizers.
         best: weights at the lowest validation loss so far.
-        control: learning rates, patience, class weights.
+        control: learning rates, patience, class weights; a `Control` of arrays.
         added: dropped negatives that round two trains on.
         loss: summed over the epoch so far.
         alerts: that it is summed over.
-        step: of the epoch, the next one of each head.
+        step: of the epoch, the next one of each member.
         epoch: the present one, counted from 0 through both rounds.
         round: 1 or 2; 3 once the heads are final.
         round_start: the round's first epoch.
@@ -38,7 +41,7 @@ class RunState:
 
     heads: HeadState
     best: Weights
-    control: Control
+    control: Any
     added: Bool[np.ndarray, "k n"]
     loss: Float64[np.ndarray, " k"]
     alerts: Int64[np.ndarray, " k"]
@@ -100,6 +103,36 @@ class RunState:
             array[...] = arrays[name]  # in place: the trees keep their structure
         for name, value in facts.items():
             setattr(self, name, value)
+
+
+def first_state(
+    config: Config,
+    members: Sequence[Member],
+    tasks: Sequence[Task],
+    keys: UInt32[np.ndarray, "k 2"],
+    features: Float32[np.ndarray, "n 25"],
+    init: HeadBank | None,
+) -> RunState:
+    """The state before the first step; a warm start takes weights and norms from `init`."""
+    weights = writable(start_weights(config.model, keys))
+    for name, numbers in norm_statistics(features, config.feature_limit).items():
+        weights[f"norm.{name}"][:] = numbers
+    if init and config.warm_start:
+        known = head_weights(init.heads)
+        for index, member in enumerate(members):
+            if member.head in init.classes:
+                put(weights, index, take(known, init.classes.index(member.head)))
+    heads = writable(start_state(weights))
+    zeros = np.zeros(len(members), np.int64)
+    return RunState(
+        heads=heads,
+        best=writable(heads.weights),
+        control=stack([first_control(*each) for each in zip(members, tasks, strict=True)]),
+        added=np.zeros((len(members), len(tasks[0].targets)), bool),
+        loss=np.zeros(len(members)),
+        alerts=zeros.copy(),
+        step=zeros.copy(),
+    )
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
@@ -23,8 +22,7 @@ from tensorboardX import SummaryWriter
 
 from acai_jax.errors import TrainingError
 from acai_jax.parts import write_atomically
-
-from .config import Config
+from acai_jax.training.config import Config
 
 _COLUMNS = {
     "train_loss": "train loss",
@@ -74,12 +72,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._events.close()
         if self._run is not None:
             self._run.finish()
@@ -168,10 +161,5 @@ class Display:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()

@@ -8,12 +8,12 @@ import pytest
 
 from acai_jax.datasets import Records, load_split
 from acai_jax.errors import DatasetError
-from train import input_pipeline
-from train.input_pipeline import dataset_facts, fits_in_memory
+from acai_jax.training import inputs
+from acai_jax.training.inputs import dataset_facts, fits_in_memory
 
 
 def load(dataset, split="train", *, resident=True):
-    return input_pipeline.load_split(dataset, split, resident=resident, progress=lambda n: None)
+    return inputs.load_split(dataset, split, resident=resident, progress=lambda n: None)
 
 
 def test_facts_identify_the_dataset(simulated_dataset, tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from acai_jax.model import HeadConfig, with_weights
-from train import step
-from train.step import Batches, Data, Programs, Settings, put, take
+from acai_jax.training import step
+from acai_jax.training.step import Batches, Data, Programs, Settings, put, take
 
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
 COUNT = 64
@@ -271,6 +271,12 @@ def test_the_program_is_compiled_once(data, monkeypatch, together):
             )
             for head, (one, _) in enumerate(found):
                 put(jax.tree.map(np.array, state), head, one)
+
+
+def test_nothing_goes_to_the_device_unasked():
+    programs = Programs(SMALL, 4)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        programs.map_heads(lambda head: jnp.sin(np.float32(head)), range(2))
 
 
 def test_less_precision_is_asked_for_in_every_product_of_the_plain_form(data):

@@ -120,11 +120,11 @@ def adam() -> optax.GradientTransformation:
     """
     decay, decay_of_squares = 0.9, 0.999
 
-    def bias(count: Array) -> Array:
+    def bias(count: Any) -> Array:
         steps = count.astype(jnp.float32) + 1
         return -jnp.sqrt(1 - decay_of_squares**steps) / (1 - decay**steps)
 
-    plain = {"bias_correction_mu": False, "bias_correction_nu": False}
+    plain: Any = {"bias_correction_mu": False, "bias_correction_nu": False}
     moments = optax.scale_by_amsgrad(decay, decay_of_squares, _ADAM_EPSILON, **plain)
     return optax.chain(moments, optax.scale_by_schedule(bias))
 
@@ -146,8 +146,8 @@ def start_state(weights: Weights) -> HeadState:
     """Heads before their first step, with the leading axis that `weights` have."""
     norm = {name: array for name, array in weights.items() if name.startswith("norm.")}
     trained = {name: array for name, array in weights.items() if name not in norm}
-    optimizer = jax.vmap(adam().init)(trained)
-    return HeadState(trained, norm, jax.tree.map(np.asarray, optimizer))
+    optimizer = jax.jit(jax.vmap(adam().init))(jax.device_put(trained))
+    return HeadState(trained, norm, jax.device_get(optimizer))
 
 
 # --- programs of one head --------------------------------------------------------------------
@@ -262,7 +262,7 @@ def logits_of(
 
 
 class Programs:
-    """The programs, compiled, for a bank of heads.
+    """The programs, compiled, for a bank of heads: arrays of the host in, arrays of the host out.
 
     An accelerator runs one program that is vmapped over all heads. On a CPU that is slower than
     one head after the other, and XLA's own threads help little: a thread for each core takes the
@@ -332,11 +332,16 @@ class Programs:
             found = self.map_heads(
                 lambda head: run(take(weights, head), batches, features, triplets), heads
             )
-        return np.stack([np.asarray(one)[batches.rows >= 0] for one in found])
+        return np.stack([one[batches.rows >= 0] for one in found])
 
     def map_heads(self, function: Any, heads: Sequence[int]) -> list[Any]:
         """`function` of each head, side by side; an error is raised once no head runs any more."""
-        futures = [self._pool.submit(function, head) for head in heads]
+
+        def guarded(head: int) -> Any:
+            with jax.transfer_guard("disallow"):  # it holds for one thread
+                return function(head)
+
+        futures = [self._pool.submit(guarded, head) for head in heads]
         wait(futures)
         return [future.result() for future in futures]
 
@@ -346,13 +351,15 @@ class Programs:
                 function = jax.vmap(function, in_axes=in_axes)
             self._programs.setdefault(name, jax.jit(function, compiler_options=self._options))
         program = self._programs[name]
+        args = jax.device_put(args)
         shapes = (name, *(leaf.shape for leaf in jax.tree.leaves(args)))
         if shapes not in self._compiled:
             with self._compiling:  # threads would each compile it
                 result = program(*args)
                 self._compiled.add(shapes)
-                return result
-        return program(*args)
+        else:
+            result = program(*args)
+        return jax.device_get(result)
 
 
 def take(tree: Any, head: int) -> Any:
@@ -364,6 +371,11 @@ def put(tree: Any, head: int, found: Any) -> None:
     """Writes one head back into a tree of NumPy arrays with a leading axis."""
 
     def write(leaf: np.ndarray, value: Any) -> None:
-        leaf[head] = np.asarray(value)
+        leaf[head] = value
 
     jax.tree.map(write, tree, found)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of one structure as a tree of NumPy arrays with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

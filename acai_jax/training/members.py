@@ -1,0 +1,64 @@
+"""The members of a run: the heads that are trained, each with settings of its own."""
+
+import dataclasses
+
+from acai_jax.training.config import ClassWeights, Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One head in training, and all that decides how it comes out, beside the data.
+
+    Attributes:
+        head: its name.
+        labels: those that are its positives.
+        seed: of its weights, its choice of negatives, the order of its data, and its dropout.
+        balance: negatives per positive.
+        class_weights: how its classes are weighed; see `Config`.
+        positive_weight: weight of a positive, in units of a negative's, before it is adjusted.
+        learning_rate: at the start.
+        plateau_patience: epochs without a better loss before the learning rate falls.
+        plateau_factor: what it is then multiplied by.
+        patience: epochs without a better loss before the member stops.
+        max_epochs: it stops after these in each round.
+        dropout: rates in the dense and the convolutional branch.
+
+    Example:
+        >>> from acai_jax.training.config import Config
+        >>> [(member.head, member.labels) for member in members_of(Config(heads=("h", "v")))]
+        [('h', ('h',)), ('v', ('v',))]
+    """
+
+    head: str
+    labels: tuple[str, ...]
+    seed: int
+    balance: float
+    class_weights: ClassWeights
+    positive_weight: float
+    learning_rate: float
+    plateau_patience: int
+    plateau_factor: float
+    patience: int
+    max_epochs: int
+    dropout: tuple[float, float]
+
+
+def members_of(config: Config) -> tuple[Member, ...]:
+    """A member for each head of the configuration, in its order."""
+    return tuple(
+        Member(
+            head=head,
+            labels=config.labels(head),
+            seed=config.seed,
+            balance=config.balance,
+            class_weights=config.class_weights,
+            positive_weight=config.positive_weights.get(head, 1.0),
+            learning_rate=config.learning_rate,
+            plateau_patience=config.plateau_patience,
+            plateau_factor=config.plateau_factor,
+            patience=config.patience,
+            max_epochs=config.max_epochs,
+            dropout=(config.model.dense_dropout, config.model.conv_dropout),
+        )
+        for head in config.heads
+    )
