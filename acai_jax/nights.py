@@ -19,6 +19,8 @@ from acai_jax.download import Progress, download, shown_url
 from acai_jax.errors import DownloadError, NightError, NoAlertsError
 
 PUBLIC_ARCHIVE: Final = "https://ztf.uw.edu/alerts/public/"
+FIRST_SCORABLE: Final = datetime.date(2018, 7, 18)
+"""Packets of earlier nights, before schema 3.0, lack `clrcoeff` and `clrcounc`: none has scores."""
 _NO_SUCH_FILE: Final = (404, 410)
 
 

@@ -15,6 +15,8 @@ ORDER = (
         "text",
         "schema",
         "errors",
+        "processes",
+        "files",
         "download",
         "nights",
         "avro_schema",
@@ -67,7 +69,7 @@ ORDER = (
     ),
     *("messages", "replay"),
     *("console", "calibrate_command", "evaluate_command", "filter_command"),
-    *("stream_command", "replay_command", "cli"),
+    *("stream_command", "replay_command", "score_command", "show_command", "commands", "cli"),
 )
 
 

@@ -5,8 +5,8 @@ from typing import Final
 
 import polars as pl
 
+from acai_jax.files import write_atomically
 from acai_jax.labels import COLUMNS
-from acai_jax.parts import write_atomically
 
 from .heads import Heads
 

@@ -15,11 +15,12 @@ from rich.console import Console
 from acai_jax.checkpoints import HEADS_FOLDER, load_heads, save_heads
 from acai_jax.errors import TrainingError
 from acai_jax.model import HeadBank
+from acai_jax.processes import finishing
 
 from . import protocol
 from .config import Config
 from .dropped import write_dropped
-from .folder import claim_folder, own_folder, stop_on_signals
+from .folder import claim_folder, own_folder
 from .heads import Heads, load_init
 from .input_pipeline import DatasetFacts, Split, dataset_facts, fits_in_memory, load_split
 from .metrics import Display, Journal
@@ -58,7 +59,7 @@ def train(
     with own_folder(workdir):
         facts = dataset_facts(config.dataset)
         init = load_init(config, facts)
-        with Display(console or Console(stderr=True)) as display, stop_on_signals() as stop:
+        with Display(console or Console(stderr=True)) as display, finishing(display.say) as stop:
             if claim_folder(workdir, config, facts):
                 display.say(f"{workdir / HEADS_FOLDER} is complete already")
                 return load_heads(workdir)

@@ -23,8 +23,8 @@ from rich.progress import (
 )
 
 from acai_jax.errors import DatasetError
+from acai_jax.files import lock_folder
 from acai_jax.labels import Labels, read_labels
-from acai_jax.parts import lock_folder
 from acai_jax.preprocess import check_preset
 from acai_jax.schema import Preset
 from acai_jax.sources import Paths, source_files
