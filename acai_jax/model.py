@@ -32,6 +32,7 @@ Provenance = Mapping[str, Any]
 are the labels that it was trained to find, where it has others than its own name; "temperature" is
 what its logits are divided by before they become scores, where it has been calibrated."""
 
+_MAX_NAME: Final = 64  # of a class, as of a label
 _ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
@@ -216,8 +217,13 @@ class HeadBank:
         count = head_weights(self.heads)["score.bias"].shape[0]
         if len(self.classes) != count:
             raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
+        check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
+        for name in self.classes:
+            version = self.provenance[name]["version"]
+            if not (isinstance(version, str) and version.isprintable()):
+                raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
         for name, value in zip(self.classes, self.temperatures, strict=True):
             if not 0 < value < np.inf:
                 raise ValueError(f"temperature of {name} is {value}, not a positive number")
@@ -228,6 +234,28 @@ class HeadBank:
         return np.array(
             [self.provenance[c].get("temperature", 1) for c in self.classes], np.float32
         )
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises a `ValueError` unless each name can be a column's and a file's, and none comes twice.
+
+    Example:
+        >>> check_class_names(["h", "h_version"])
+        Traceback (most recent call last):
+        ValueError: 'h_version' can be no class's name: it would be taken for the version of 'h'
+    """
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"classes must be different names, one or more: {tuple(names)}")
+    for name in names:
+        if not (isinstance(name, str) and name.strip(".") and name.isprintable()) or "/" in name:
+            raise ValueError(f"{name!r:.80} can be no class's name: it can be no file's")
+        if len(name) > _MAX_NAME:
+            raise ValueError(f"{name!r:.80} can be no class's name: it is too long")
+        if name.endswith("_version"):
+            of = name.removesuffix("_version")
+            raise ValueError(
+                f"{name!r} can be no class's name: it would be taken for the version of {of!r}"
+            )
 
 
 def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:

@@ -96,7 +96,11 @@ def fetch_night(
     url = _below(base_url, path.name)
     try:
         download(
-            url, path, lambda found: _check_archive(found, shown_url(url), night), report=report
+            url,
+            path,
+            lambda found: _check_archive(found, shown_url(url), night),
+            check_end=lambda found: _check_end(found, shown_url(url)),
+            report=report,
         )
     except DownloadError as error:
         if error.status in _NO_SUCH_FILE:
@@ -131,3 +135,17 @@ def _check_archive(path: Path, name: str, night: datetime.date) -> None:
         raise NightError(f"{name} is not a gzipped tar archive: {error}") from None
     if empty:
         raise NoAlertsError(f"no alerts on {night}: {name} is an empty archive")
+
+
+def _check_end(path: Path, name: str) -> None:
+    """Unpacks a gzipped tar to its end, where gzip's own length and checksum stand.
+
+    Raises:
+        NightError: it was cut or is damaged.
+    """
+    try:
+        with gzip.open(path) as unzipped:
+            while unzipped.read(2**20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise NightError(f"{name} came without a length, and is cut or damaged: {error}") from None

@@ -77,6 +77,7 @@ class _Ear:
         self._waiting = False
         self._stop: threading.Event | None = None
         self._say: Callable[[str], object] = print
+        self._hook: Callable[[Any], object] = sys.__unraisablehook__
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -101,9 +102,11 @@ class _Ear:
         watcher = threading.Thread(target=self._watch, args=(reader,), daemon=True)
         watcher.start()
         before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore
         try:
             yield
         finally:
+            sys.unraisablehook = self._hook
             signal.set_wakeup_fd(before)
             os.write(self._writer, bytes([_END]))
             watcher.join()
@@ -135,6 +138,11 @@ class _Ear:
             if self._waiting:
                 self._waiting = False
                 self._interrupt()
+
+    def _ignore(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Keeps quiet of an interrupt in a callback, where it is lost: `_watch` is there for it."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self._hook(unraisable)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """In the main thread, as soon as it can."""
