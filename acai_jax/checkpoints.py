@@ -4,6 +4,8 @@ import dataclasses
 import gc
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +32,7 @@ from acai_jax.text import printable
 Result = TypeVar("Result")
 _FORMAT: Final = "acai_jax heads 2"
 _FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
+_SETTLE_SECONDS: Final = 0.3
 _STATE_FORMAT: Final = "acai_jax training 1"
 HEADS_FOLDER: Final = "heads"
 """Where a training run keeps its result, inside its own folder."""
@@ -132,7 +135,7 @@ def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     for logger in loggers:
         logger.addFilter(_log_nothing)
-    problem = None
+    problem, hook, sys.unraisablehook = None, sys.unraisablehook, _show_nothing
     try:
         return read()
     except CheckpointError as error:
@@ -142,14 +145,19 @@ def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
     finally:
         if problem is not None:
             gc.collect()  # tasks that were left behind log what they met when they go
+            time.sleep(_SETTLE_SECONDS)  # and reads in TensorStore's threads tell of it, too
+        sys.unraisablehook = hook
         for logger in loggers:
             logger.removeFilter(_log_nothing)
     raise CheckpointError(problem)
 
 
-def _log_nothing(record: logging.LogRecord) -> bool:
-    del record
+def _log_nothing(_: logging.LogRecord) -> bool:
     return False
+
+
+def _show_nothing(*_: object) -> None:
+    """For exceptions in TensorStore's threads, which nobody can catch."""
 
 
 def _check_description(description: Any) -> Mapping[str, Any]:

@@ -84,7 +84,7 @@ def fetch_night(
         DownloadError: it cannot be had, or does not fit on the disk.
 
     Example:
-        >>> path = fetch_night(parse_night("2018-06-26"), "nights")  # doctest: +SKIP
+        >>> path = fetch_night(parse_night("2020-01-11"), "nights")  # doctest: +SKIP
         >>> alerts = acai_jax.read_alerts(path)  # doctest: +SKIP
 
     Source: https://ztf.uw.edu/alerts/public/

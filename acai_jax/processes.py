@@ -151,6 +151,8 @@ class _Ear:
         self.number = number
         if self._shielded:
             self._waiting = True
+        elif _is_importing(frame):
+            self.leave(number)  # libraries in C crash where an import of theirs is interrupted
         else:
             self._interrupt()
 
@@ -192,6 +194,12 @@ class _Ear:
 
 
 _EAR: Final = _Ear()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _heard(reader: int, seconds: float | None) -> int | None:
