@@ -7,7 +7,7 @@ from typing import Final
 
 from acai_jax import card_pictures, html
 from acai_jax.card import Card, choose_examples, count_table, fact_table, left_out_table
-from acai_jax.parts import write_file
+from acai_jax.files import write_file
 
 _EXAMPLES: Final = 6  # of each class
 _STAMPS: Final = (

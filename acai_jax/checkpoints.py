@@ -1,11 +1,15 @@
 """Heads, and states of training, to and from Orbax; the only file that imports it."""
 
 import dataclasses
+import gc
+import logging
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +27,12 @@ from acai_jax.model import (
     with_weights,
 )
 from acai_jax.schema import FEATURE_NAMES, PRESETS
+from acai_jax.text import printable
 
+Result = TypeVar("Result")
 _FORMAT: Final = "acai_jax heads 2"
 _FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
+_SETTLE_SECONDS: Final = 0.3
 _STATE_FORMAT: Final = "acai_jax training 1"
 HEADS_FOLDER: Final = "heads"
 """Where a training run keeps its result, inside its own folder."""
@@ -90,35 +97,67 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         folder /= HEADS_FOLDER
     if not is_checkpoint(folder):
         raise CheckpointError(f"no checkpoint at {path}")
+    return _read(path, lambda: _load_heads(folder))
+
+
+def _load_heads(folder: Path) -> HeadBank:
+    found = orbax.metadata(str(folder))
+    description = _check_description(found.custom_metadata)
+    if found.metadata is None:  # Orbax only logs what is wrong with them
+        raise ValueError("its weights cannot be read")
+    # before there were norms, every head took its features as they are
+    norm = identity_norm() if description["format"] == _FORMAT_WITHOUT_NORM else {}
+    config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
+    count = len(description["classes"])
+    heads = abstract_heads(config, count)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    expected = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        for name, leaf in head_weights(heads).items()
+        if name not in norm
+    }
+    check_weights(expected, found.metadata)
+    norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
+    return HeadBank(
+        with_weights(heads, orbax.load(str(folder), expected) | norm),
+        tuple(description["classes"]),
+        description["provenance"],
+        description["preset"],
+    )
+
+
+def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
+    """What `read` returns; its errors in one line, without what Orbax and its tasks log of them.
+
+    Raises:
+        CheckpointError: for whatever goes wrong: Orbax raises many types for a damaged folder.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    for logger in loggers:
+        logger.addFilter(_log_nothing)
+    problem, hook, sys.unraisablehook = None, sys.unraisablehook, _show_nothing
     try:
-        found = orbax.metadata(str(folder))
-    except Exception as error:  # Orbax raises many types for a damaged directory
-        raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
-    try:
-        description = _check_description(found.custom_metadata)
-        # before there were norms, every head took its features as they are
-        norm = identity_norm() if description["format"] == _FORMAT_WITHOUT_NORM else {}
-        config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
-        heads = abstract_heads(config, len(description["classes"]))
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        expected = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            for name, leaf in head_weights(heads).items()
-            if name not in norm
-        }
-        check_weights(expected, found.metadata)
-        count = len(description["classes"])
-        norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
-        return HeadBank(
-            with_weights(heads, orbax.load(str(folder), expected) | norm),
-            tuple(description["classes"]),
-            description["provenance"],
-            description["preset"],
-        )
+        return read()
     except CheckpointError as error:
-        raise CheckpointError(f"checkpoint at {path}: {error}") from None
-    except Exception as error:  # Orbax's own, and what a tampered description leads to
-        raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
+        problem = f"checkpoint at {path}: {error}"
+    except Exception as error:
+        problem = f"damaged checkpoint at {path}: {printable(str(error))}"
+    finally:
+        if problem is not None:
+            gc.collect()  # tasks that were left behind log what they met when they go
+            time.sleep(_SETTLE_SECONDS)  # and reads in TensorStore's threads tell of it, too
+        sys.unraisablehook = hook
+        for logger in loggers:
+            logger.removeFilter(_log_nothing)
+    raise CheckpointError(problem)
+
+
+def _log_nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _show_nothing(*_: object) -> None:
+    """For exceptions in TensorStore's threads, which nobody can catch."""
 
 
 def _check_description(description: Any) -> Mapping[str, Any]:
@@ -177,21 +216,20 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
     folder = Path(path).absolute()
     if not is_checkpoint(folder):
         raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        found = orbax.metadata(str(folder))
-        description: Any = found.custom_metadata
-        facts = dict(description or {})
-        if facts.pop("format", None) != _STATE_FORMAT:
-            raise CheckpointError("it holds no state of training")
-        shapes: Any = found.metadata
-        if shapes is None:  # Orbax only logs what is wrong with them
-            raise CheckpointError("its arrays cannot be read")
-        expected = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
-        return dict(orbax.load(str(folder), expected)), facts
-    except CheckpointError as error:
-        raise CheckpointError(f"checkpoint at {path}: {error}") from None
-    except Exception as error:  # Orbax raises many types for a damaged directory
-        raise CheckpointError(f"damaged checkpoint at {path}: {error}") from None
+    return _read(path, lambda: _load_state(folder))
+
+
+def _load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    found = orbax.metadata(str(folder))
+    description: Any = found.custom_metadata
+    facts = dict(description or {})
+    if facts.pop("format", None) != _STATE_FORMAT:
+        raise CheckpointError("it holds no state of training")
+    shapes: Any = found.metadata
+    if shapes is None:  # Orbax only logs what is wrong with them
+        raise CheckpointError("its arrays cannot be read")
+    expected = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+    return dict(orbax.load(str(folder), expected)), facts
 
 
 def _save(

@@ -2,9 +2,7 @@
 
 import contextlib
 import math
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 from acai_jax import download
-from acai_jax.errors import AcaiError, NoAlertsError
+from acai_jax.errors import AcaiError, NoAlertsError, RejectsError
+from acai_jax.processes import hearing_signals
 from acai_jax.schema import score_columns
 from acai_jax.text import printable
 
@@ -57,30 +56,24 @@ class _Console(Console):
 console: Final = _Console(stderr=True)
 """Where commands report; their answers go to standard output or to files."""
 _MAX_LINE: Final = 20_000  # characters; a translated pipeline is one line
-_LEAVE_SECONDS: Final = 5.0  # after Ctrl-C
 
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Ends the process with one line, not a traceback, for what a user can mend.
 
-    The exit status is 1; 3 where there is nothing to fetch; 130 after Ctrl-C.
+    The exit status is 1; 3 where there is nothing to fetch; 4 where too many alerts were rejected;
+    130 after Ctrl-C, 143 after SIGTERM.
     """
-    try:
-        yield
-    except NoAlertsError as error:
-        console.print(str(error), soft_wrap=True)
-        sys.exit(3)
-    except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
-        console.print(Text("error: ", style="red") + shown(error), soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        # everything is written: a thread or a worker that hangs must not keep the process
-        timer = threading.Timer(_LEAVE_SECONDS, os._exit, (130,))
-        timer.daemon = True
-        timer.start()
-        sys.exit(130)
+    with hearing_signals():  # polars, which is imported by now, has its own handler
+        try:
+            yield
+        except NoAlertsError as error:
+            console.print(str(error), soft_wrap=True)
+            sys.exit(3)
+        except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
+            console.print(Text("error: ", style="red") + shown(error), soft_wrap=True)
+            sys.exit(4 if isinstance(error, RejectsError) else 1)
 
 
 @contextlib.contextmanager

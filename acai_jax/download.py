@@ -66,6 +66,7 @@ def download(
     target: Path,
     check: Callable[[Path], None],
     *,
+    check_end: Callable[[Path], None] = lambda _: None,
     report: Callable[[Progress], None] = lambda _: None,
     pause: float = 1.0,
 ) -> None:
@@ -80,6 +81,8 @@ def download(
             replaced.
         check: raises an `AcaiError` if the finished file is not the one expected; the file is
             then removed, and the error goes on to the caller.
+        check_end: as `check`, where the server did not say how long the file is: nothing else may
+            tell that the connection was cut.
         report: called as bytes come in, and when the download has to wait.
         pause: seconds before the second attempt; doubled before each later one.
 
@@ -100,10 +103,12 @@ def download(
             if target.is_file() and _passes(check, target):
                 part.truncate(0)  # another process was faster
                 return
-            _fetch_all(request, part, report, pause)
+            sized = _fetch_all(request, part, report, pause)
             path = Path(part.name)
             try:
                 check(path)
+                if not sized:
+                    check_end(path)
             except AcaiError:
                 part.truncate(0)
                 raise
@@ -187,12 +192,16 @@ def _fetch_all(
     part: BinaryIO,
     report: Callable[[Progress], None],
     pause: float,
-) -> None:
-    """Asks again and again until the file is whole, or nothing new comes."""
+) -> bool:
+    """Asks again and again until the file is whole, or nothing new comes.
+
+    Returns:
+        Whether the server has said how long it is.
+    """
     failures, most = 0, _size(part)
     while True:
         try:
-            _fetch(request, part, report)
+            sized = _fetch(request, part, report)
             break
         except _CutError as error:
             failures = 1 if _size(part) > most else failures + 1
@@ -203,12 +212,16 @@ def _fetch_all(
             report(Progress(_size(part), None, f"{error}: trying again in {wait:.0f} s"))
             time.sleep(wait)
     os.fsync(part.fileno())
+    return sized
 
 
 def _fetch(
     request: urllib.request.Request, part: BinaryIO, report: Callable[[Progress], None]
-) -> None:
+) -> bool:
     """One request for the bytes that are missing, appended to `part` as they come.
+
+    Returns:
+        Whether the server has said how many they are.
 
     Raises:
         _CutError: not all of them came.
@@ -220,7 +233,7 @@ def _fetch(
     if earlier is None:
         start = 0
     elif start == earlier.total:
-        return
+        return True
     else:
         request.add_header("Range", f"bytes={start}-")
         if earlier.validator:
@@ -242,10 +255,17 @@ def _fetch(
                 part.write(chunk)
                 start += len(chunk)
                 report(Progress(start, version.total))
+        except BaseException:
+            if version.total is None:  # nothing can go on from here, and the disk may be full
+                with contextlib.suppress(OSError):
+                    part.flush()
+                os.ftruncate(part.fileno(), 0)
+            raise
         finally:
             part.flush()  # or the next attempt would count too few bytes
     if version.total is not None and start != version.total:
         raise _CutError(f"the connection was cut at byte {start:,} of {version.total:,}")
+    return version.total is not None
 
 
 def _open(request: urllib.request.Request, part: BinaryIO) -> http.client.HTTPResponse:

@@ -84,6 +84,10 @@ class OutputError(AcaiError):
     """An output file exists already, or belongs to another run."""
 
 
+class RejectsError(AcaiError):
+    """More alerts were rejected than a run allows; what it writes is written all the same."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reject:
     """A packet that got no score, and why.
@@ -108,6 +112,36 @@ class Reject:
     def kind(self) -> str:
         """The reason without its details, for counting."""
         return self.reason.split(":", 1)[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RejectLimit:
+    """How many alerts of a run may be rejected.
+
+    Attributes:
+        share: of all alerts, 0 to 1. With 1, a run fails only where every alert is rejected.
+
+    Raises:
+        AcaiError: it is no share.
+
+    Example:
+        >>> RejectLimit(0.5).check(1, 2)
+        >>> RejectLimit(0.5).check(2, 3)
+        Traceback (most recent call last):
+        acai_jax.errors.RejectsError: 2 of 3 alerts were rejected (66.67 %)
+    """
+
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise AcaiError("--max-rejects takes a share, 0 to 1")
+
+    def check(self, rejected: int, alerts: int) -> None:
+        """Raises a `RejectsError` if too many of the alerts were rejected."""
+        if alerts and (rejected == alerts or rejected > self.share * alerts):
+            share = f"{rejected / alerts:.2%}".replace("%", " %")
+            raise RejectsError(f"{rejected:,} of {alerts:,} alerts were rejected ({share})")
 
 
 def reason_of(error: Exception) -> str:

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from acai_jax import html
 from acai_jax.card import class_name, utc
 from acai_jax.exhibits import alert_exhibit
+from acai_jax.files import write_file
 from acai_jax.filter_figures import UNKNOWN, UNSCORED, Trial
-from acai_jax.parts import write_file
 from acai_jax.pictures import FILTERS
 from acai_jax.stamps import Images
 from acai_jax.themes import WIDTH, Theme, draw_picture

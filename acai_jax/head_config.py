@@ -1,9 +1,12 @@
 """The hyperparameters of a head, and the sizes of its feature maps; they need no JAX."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from acai_jax.schema import STAMP_SIZE
+
+_MAX_NAME: Final = 64  # of a class, as of a label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,3 +71,25 @@ def output_size(blocks: int) -> int:
     for _ in range(blocks):
         size = (size - 4) // 2
     return size
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises a `ValueError` unless each name can be a column's and a file's, and none comes twice.
+
+    Example:
+        >>> check_class_names(["h", "h_version"])
+        Traceback (most recent call last):
+        ValueError: 'h_version' can be no class's name: it would be taken for the version of 'h'
+    """
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"classes must be different names, one or more: {tuple(names)}")
+    for name in names:
+        if not (isinstance(name, str) and name.strip(".") and name.isprintable()) or "/" in name:
+            raise ValueError(f"{name!r:.80} can be no class's name: it can be no file's")
+        if len(name) > _MAX_NAME:
+            raise ValueError(f"{name!r:.80} can be no class's name: it is too long")
+        if name.endswith("_version"):
+            of = name.removesuffix("_version")
+            raise ValueError(
+                f"{name!r} can be no class's name: it would be taken for the version of {of!r}"
+            )

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, Key
 
-from acai_jax.head_config import HeadConfig, input_size, output_size
+from acai_jax.head_config import HeadConfig, check_class_names, input_size, output_size
 from acai_jax.layers import Dropout, FeatureNorm, SeparableConv
 from acai_jax.schema import CUTOUTS, FEATURE_NAMES, Preset
 from acai_jax.separable import SeparableConvBlock, fast_cpu_features, max_pool_2x2
@@ -173,8 +173,13 @@ class HeadBank:
         count = head_weights(self.heads)["score.bias"].shape[0]
         if len(self.classes) != count:
             raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
+        check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
+        for name in self.classes:
+            version = self.provenance[name]["version"]
+            if not (isinstance(version, str) and version.isprintable()):
+                raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
         for name, value in zip(self.classes, self.temperatures, strict=True):
             if not 0 < value < np.inf:
                 raise ValueError(f"temperature of {name} is {value}, not a positive number")

@@ -19,6 +19,8 @@ from acai_jax.download import Progress, download, shown_url
 from acai_jax.errors import DownloadError, NightError, NoAlertsError
 
 PUBLIC_ARCHIVE: Final = "https://ztf.uw.edu/alerts/public/"
+FIRST_SCORABLE: Final = datetime.date(2018, 7, 18)
+"""Packets of earlier nights, before schema 3.0, lack `clrcoeff` and `clrcounc`: none has scores."""
 _NO_SUCH_FILE: Final = (404, 410)
 
 
@@ -82,7 +84,7 @@ def fetch_night(
         DownloadError: it cannot be had, or does not fit on the disk.
 
     Example:
-        >>> path = fetch_night(parse_night("2018-06-26"), "nights")  # doctest: +SKIP
+        >>> path = fetch_night(parse_night("2020-01-11"), "nights")  # doctest: +SKIP
         >>> alerts = acai_jax.read_alerts(path)  # doctest: +SKIP
 
     Source: https://ztf.uw.edu/alerts/public/
@@ -94,7 +96,11 @@ def fetch_night(
     url = _below(base_url, path.name)
     try:
         download(
-            url, path, lambda found: _check_archive(found, shown_url(url), night), report=report
+            url,
+            path,
+            lambda found: _check_archive(found, shown_url(url), night),
+            check_end=lambda found: _check_end(found, shown_url(url)),
+            report=report,
         )
     except DownloadError as error:
         if error.status in _NO_SUCH_FILE:
@@ -129,3 +135,17 @@ def _check_archive(path: Path, name: str, night: datetime.date) -> None:
         raise NightError(f"{name} is not a gzipped tar archive: {error}") from None
     if empty:
         raise NoAlertsError(f"no alerts on {night}: {name} is an empty archive")
+
+
+def _check_end(path: Path, name: str) -> None:
+    """Unpacks a gzipped tar to its end, where gzip's own length and checksum stand.
+
+    Raises:
+        NightError: it was cut or is damaged.
+    """
+    try:
+        with gzip.open(path) as unzipped:
+            while unzipped.read(2**20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise NightError(f"{name} came without a length, and is cut or damaged: {error}") from None

@@ -1,17 +1,16 @@
 """A score table written part by part: a killed run leaves readable files, and can be resumed.
 
 While a run is under way, `scores.parquet.parts/` holds one Parquet file for every stretch of
-chunks, named by the chunks that it covers, and `run.json`, which says what run they belong to. At
-the end they become one file.
+chunks, named by the chunks that it covers, and `run.json`, which says what run they belong to. It
+is written first and removed first: without it there is no run under way. At the end the parts
+become one file. Every file is on the disk before it has its name: a power cut takes back no part.
 """
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -19,6 +18,7 @@ from typing import Any, Final
 import polars as pl
 
 from acai_jax.errors import OutputError
+from acai_jax.files import lock_folder, put_in_place, sync, write_atomically, write_file
 
 _PART_ROWS: Final = 20_000
 _PART_SECONDS: Final = 30.0
@@ -61,44 +61,87 @@ class PartWriter:
         self.out = Path(out)
         self.folder = _parts_folder(self.out)
         self.chunks_done = 0
+        self.problems: list[str] = []
+        """What of an earlier run is of no use, and is done again; for people."""
+        self._run_file = self.folder / "run.json"
         self._run = json.dumps(run, indent=1, sort_keys=True)
         self._tables: list[pl.DataFrame] = []
         self._rows = 0
         self._last_write = time.monotonic()
-        self.complete = resume and self.out.is_file() and not self.folder.exists()
+        self._first_chunk = 0
+        self.complete = resume and self._is_finished()
         """True where a resumed run has nothing left to do."""
-        if self.complete:
-            self._check_same_run(self.out, pl.read_parquet_metadata(self.out).get(_RUN_KEY, "{}"))
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(self.folder)
-            try:
-                self._prepare_folder(overwrite)
-            except BaseException:
+        if self.complete and not self.folder.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_folder(self.folder)
+        try:
+            if self.complete:  # a crash came between the finished file and the end
+                self._remove_folder()
                 os.close(self._lock)
-                raise
+            else:
+                self._prepare_folder(overwrite)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._first_chunk = self.chunks_done
 
-    def _prepare_folder(self, overwrite: bool) -> None:
-        run_file = self.folder / "run.json"
-        if overwrite or not run_file.exists():
-            for path in self.folder.iterdir():
-                path.unlink()
-            write_atomically(run_file, lambda path: path.write_text(self._run))
-        self._check_same_run(self.folder, run_file.read_text())
-        for first, last, path in self._parts():
-            if first == self.chunks_done:
-                self.chunks_done = last
-            else:  # the part before it is missing: both are done again
-                path.unlink()
+    def _is_finished(self) -> bool:
+        """Whether the file of this run is there, and no run is under way that would replace it."""
+        if not self.out.exists() or self._run_file.exists():
+            return False
+        try:
+            earlier = pl.read_parquet_metadata(self.out).get(_RUN_KEY, "{}")
+        except pl.exceptions.PolarsError:
+            self.problems.append(f"{self.out} cannot be read: all is done again")
+            return False
+        self._check_same_run(self.out, json.loads(earlier))
+        return True
 
-    def _check_same_run(self, found: Path, earlier_run: str) -> None:
-        run, earlier = json.loads(self._run), json.loads(earlier_run)
+    def _prepare_folder(self, overwrite: bool) -> None:
+        earlier = None if overwrite else self._earlier_run()
+        if earlier is not None:
+            self._check_same_run(self.folder, earlier)
+            self._drop_useless_parts()
+            return
+        self._run_file.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink()
+        write_file(self._run_file, self._run.encode())
+        sync(self.folder.parent)
+
+    def _earlier_run(self) -> dict[str, Any] | None:
+        if not self._run_file.exists():
+            return None
+        try:
+            return dict(json.loads(self._run_file.read_bytes()))
+        except (ValueError, TypeError):
+            self.problems.append(f"{self._run_file} cannot be read: all is done again")
+            return None
+
+    def _check_same_run(self, found: Path, earlier: dict[str, Any]) -> None:
+        run = json.loads(self._run)
         if changed := sorted(key for key in run | earlier if run.get(key) != earlier.get(key)):
             raise OutputError(
                 f"{found} belongs to another run ({', '.join(changed)} differ): "
                 "--overwrite starts again"
             )
+
+    def _drop_useless_parts(self) -> None:
+        """Counts the chunks that are done; leaves nothing that a crash has damaged."""
+        parts = self._parts()
+        for first, last, path in parts:
+            follows = first == self.chunks_done
+            if follows and _is_readable(path):
+                self.chunks_done = last
+                continue
+            if not self.problems:
+                why = "cannot be read" if follows else "comes after a gap"
+                again = f"chunks from {self.chunks_done + 1:,} on are done again"
+                self.problems.append(f"{path} {why}: {again}")
+            path.unlink()
+        for path in {*self.folder.iterdir()} - {self._run_file, *(path for _, _, path in parts)}:
+            path.unlink()
 
     def _parts(self) -> list[tuple[int, int, Path]]:
         """(first chunk, chunk after the last, file) of every part, in order."""
@@ -159,13 +202,26 @@ class PartWriter:
 
     def _finish(self) -> None:
         files = self._files()
+        if files:
+            whole = self.folder / "whole.parquet"
+            pl.scan_parquet(files).sink_parquet(whole, metadata={_RUN_KEY: self._run})
+            put_in_place(whole, self.out)
+        self._remove_folder()
         if not files:
-            shutil.rmtree(self.folder)
             raise OutputError("nothing to write: the sources hold no alerts")
-        whole = self.folder / "whole.parquet"
-        pl.scan_parquet(files).sink_parquet(whole, metadata={_RUN_KEY: self._run})
-        whole.replace(self.out)
+
+    def _remove_folder(self) -> None:
+        self._run_file.unlink(missing_ok=True)
+        sync(self.folder)
         shutil.rmtree(self.folder)
+
+
+def _is_readable(part: Path) -> bool:
+    try:
+        pl.read_parquet(part)  # all of it: a footer may be there without what it tells of
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return False
+    return True
 
 
 def check_output(out: str | os.PathLike[str], *, resume: bool, overwrite: bool) -> None:
@@ -184,29 +240,3 @@ def check_output(out: str | os.PathLike[str], *, resume: bool, overwrite: bool) 
 
 def _parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
-
-
-def lock_folder(folder: Path) -> int:
-    """Locks a folder for this process; the lock goes when its descriptor is closed, or we die."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise OutputError(f"another run is writing to {folder}") from None
-    return descriptor
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file that is whole, or not there: beside `path` first, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file that is whole, or not there."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -15,10 +15,10 @@ from acai_jax import html, report_pictures
 from acai_jax.card import class_name
 from acai_jax.evaluate import Evaluation, Example, HeadEvaluation
 from acai_jax.exhibits import alert_exhibit
+from acai_jax.files import write_file
 from acai_jax.judged import COMPARED
 from acai_jax.metrics import THRESHOLDS
 from acai_jax.metrics_json import SCALARS, metrics_of, unscored
-from acai_jax.parts import write_file
 from acai_jax.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")

@@ -1,6 +1,7 @@
 """Scorer: alerts in, score table out, in fixed batches, order kept, rejects kept as rows."""
 
 import collections
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, Float32
 from acai_jax import workers
 from acai_jax.checkpoints import load_heads
 from acai_jax.drb import BraaiStandIn, pad_rows
-from acai_jax.errors import Reject
+from acai_jax.errors import AcaiError, Reject
 from acai_jax.model import HeadBank, apply_heads
 from acai_jax.packet import AlertPacket
 from acai_jax.preprocess import check_preset
@@ -86,6 +87,7 @@ class Scorer:
         as_logits: bool = False,
     ) -> None:
         self.bank = bank
+        self._process = os.getpid()
         on_cpu = jax.default_backend() == "cpu"
         self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
@@ -177,11 +179,14 @@ class Scorer:
         """
         preset = preset or self.bank.preset
         check_preset(preset)
+        self._check_process()
         chunked = workers.chunks(encoded_alerts(paths))
         for _ in range(skip_chunks):
             next(chunked, None)
         prepared = workers.prepare_chunks(chunked, preset, num_workers)
         pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
+        for chunk in itertools.islice(prepared, 1):  # compiles what the threads then share
+            yield self._score_prepared(chunk, preset), chunk.source_bytes
         for chunk in prepared:
             future = self._pool.submit(self._score_prepared, chunk, preset)
             pending.append((future, chunk.source_bytes))
@@ -196,6 +201,7 @@ class Scorer:
     ) -> pl.DataFrame:
         """Scores alerts that are decoded already: one row each, as `score` gives them."""
         preset = preset or self.bank.preset
+        self._check_process()
         return self._score_prepared(workers.prepare_alerts(alerts, preset), preset)
 
     def score_arrays(
@@ -226,7 +232,16 @@ class Scorer:
         for size in self._batches:
             self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
 
+    def _check_process(self) -> None:
+        """A forked child has none of the threads of JAX, and would wait for them for ever."""
+        if os.getpid() != self._process:
+            raise AcaiError(
+                "a Scorer does not work in a fork()ed process: start processes by "
+                'multiprocessing.get_context("spawn"), and load a Scorer in each'
+            )
+
     def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._check_process()
         features = np.asarray(features, np.float32)
         triplets = np.asarray(triplets, np.float32)
         count = len(features)

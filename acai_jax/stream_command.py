@@ -1,16 +1,12 @@
-"""The command `acai-jax stream`: its flags, its signals, and its log."""
+"""The command `acai-jax stream`: its flags, and its log."""
 
-import contextlib
-import os
-import signal
-import threading
-from collections.abc import Iterator
+import logging
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Literal
 
 import tyro
 
+from acai_jax.processes import finishing
 from acai_jax.schema import Preset
 
 Repeated = tyro.conf.UseAppendAction
@@ -95,28 +91,10 @@ def stream(
     )
     client = ClientSettings(kafka_config)
     show_logs(as_json=log_json)
-    with stopping_signals() as stop:
+    with finishing(logging.getLogger("acai_jax.stream").info) as stop:
         from acai_jax.score import Scorer, enable_compilation_cache
         from acai_jax.stream.run import run_stream
 
         enable_compilation_cache()
         scorer = Scorer.load(model, weights_dir=weights)
         run_stream(settings, scorer, client=client, stop=stop)
-
-
-@contextlib.contextmanager
-def stopping_signals() -> Iterator[threading.Event]:
-    """Yields what SIGTERM and Ctrl-C set; a second signal ends the process at once."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,7 +10,6 @@ import functools
 import itertools
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from jaxtyping import Float32
 from acai_jax.errors import AcaiError, Reject, reason_of
 from acai_jax.packet import AlertPacket
 from acai_jax.preprocess import AlertArrays, alert_arrays, check_preset
+from acai_jax.processes import undisturbed
 from acai_jax.schema import (
     DRB_INDEX,
     FEATURE_NAMES,
@@ -111,7 +111,7 @@ def map_chunks(
     if workers == 0:
         yield from map(function, chunked)
         return
-    resource_tracker.ensure_running()  # its start would let Ctrl-C through to new workers
+    resource_tracker.ensure_running()  # its start would let signals through to new workers
     # loky's workers import no __main__: it works from notebooks and scripts without a guard
     executor = loky.ProcessPoolExecutor(
         workers, initializer=_end_with_parent, initargs=(os.getpid(),)
@@ -131,12 +131,9 @@ def map_chunks(
 def _submit(
     executor: loky.ProcessPoolExecutor, function: Callable[[Chunk], Result], chunk: Chunk
 ) -> "Future[Result]":
-    """Submits work; a worker that starts on it never hears Ctrl-C, which is for its parent."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    """Submits work; a worker that starts on it never hears signals, which are for its parent."""
+    with undisturbed():
         return executor.submit(function, chunk)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -5,13 +5,15 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 
+CUT = ("cut", "stall", "no length cut")
+
 
 class Server(http.server.ThreadingHTTPServer):
     """Serves files from memory, does a fault per request as asked, remembers the requests.
 
     Faults: a status code; "cut" (half of the body); "no ranges"; "no length"; "drop" (no answer);
     "stall" (half of the body, and the rest never); "silent 206" (takes no notice of If-Range);
-    "chunked cut"; or "" for none.
+    "chunked cut"; "no length cut"; or "" for none.
     """
 
     def __init__(self) -> None:
@@ -74,10 +76,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"%x\r\n%b\r\n" % (len(body) // 2, body[: len(body) // 2]))
             return
-        if fault != "no length":
+        if not fault.startswith("no length"):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if fault in ("cut", "stall") else body)
+        self.wfile.write(body[: len(body) // 2] if fault in CUT else body)
         if fault == "stall":
             self.rfile.read(1)  # until the client hangs up
 

@@ -15,6 +15,8 @@ ORDER = (
         "text",
         "schema",
         "errors",
+        "processes",
+        "files",
         "download",
         "nights",
         "avro_varint",
@@ -78,7 +80,8 @@ ORDER = (
     *("training.inputs", "training.progress", "training.folder", "training.state"),
     *("training.result", "training.loop", "training"),
     *("console", "calibrate_command", "evaluate_command", "filter_command"),
-    *("stream_command", "replay_command", "train_command", "cli"),
+    *("stream_command", "replay_command", "score_command", "show_command", "train_command"),
+    *("commands", "cli"),
 )
 
 

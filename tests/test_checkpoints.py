@@ -4,6 +4,8 @@ import gc
 import json
 import resource
 import shutil
+import subprocess
+import sys
 
 import chex
 import jax
@@ -94,6 +96,52 @@ def test_restoring_is_strict(bank, tmp_path, change, message):
     save_altered(tmp_path / "heads", change)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load_heads(tmp_path / "heads")
+
+
+@pytest.mark.parametrize(
+    ("classes", "version", "message"),
+    [
+        (("h", "h"), "1", "different names"),
+        (("h", "h_version"), "1", "taken for the version of 'h'"),
+        (("h", "../../x"), "1", "can be no file's"),
+        (("h", ".."), "1", "can be no file's"),
+        (("h", "x\ny"), "1", "can be no file's"),
+        (("h", "x" * 100), "1", "too long"),
+        (("h", "x"), 7, "no text of one line: 7"),
+        (("h", "x"), "a\nb", "no text of one line"),
+    ],
+)
+def test_names_and_versions_are_refused_on_save_and_load(bank, tmp_path, classes, version, message):
+    provenance = {name: {"version": version} for name in classes}
+    with pytest.raises(ValueError, match=message):
+        HeadBank(bank.heads, classes, provenance)
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    changes = {"classes": list(classes), "provenance": provenance}
+    save_altered(tmp_path / "heads", lambda w, d: (w, d | changes))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load_heads(tmp_path / "heads")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_damaged_checkpoint_gives_one_line(bank, tmp_path, kept):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    for path in (tmp_path / "heads" / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    program = (
+        "import sys; from acai_jax.console import clear_errors\n"
+        "from acai_jax.checkpoints import load_heads\n"
+        "with clear_errors(): load_heads(sys.argv[1])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "heads"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "checkpoint at" in line
 
 
 def test_what_is_no_checkpoint_is_refused(bank, tmp_path):

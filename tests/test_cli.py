@@ -93,6 +93,18 @@ def test_score_writes_a_table_and_a_summary(checkpoint, night, tmp_path):
     assert (done.returncode, "complete already" in done.stderr) == (0, True)
 
 
+def test_too_many_rejects_exit_with_4_and_the_table_is_written(checkpoint, night, tmp_path):
+    out = tmp_path / "scores.parquet"
+    arguments = ("score", night, "--model", checkpoint, "--out", out, "--workers", 0)
+    result = run(*arguments, "--max-rejects", 0.1)
+    assert (result.returncode, len(pl.read_parquet(out))) == (4, 6), result.stderr
+    assert "error: 1 of 6 alerts were rejected (16.67 %)" in result.stderr
+    assert run(*arguments, "--resume").returncode == 0
+    result = run("score", night / "5.avro", *arguments[2:], "--overwrite")
+    assert (result.returncode, len(pl.read_parquet(out))) == (4, 1), result.stderr
+    assert "error: 1 of 1 alerts were rejected (100.00 %)" in result.stderr
+
+
 def test_a_killed_run_is_resumed(checkpoint, tmp_path):
     records = [packet_record(n % 50, candid=n) for n in range(600)]
     night, out = tmp_path / "night.avro", tmp_path / "scores.parquet"

@@ -145,6 +145,14 @@ def test_a_file_that_is_there_and_is_no_archive_is_kept_and_named(server, tmp_pa
     assert server.requests == []
 
 
+def test_an_archive_without_a_length_is_read_to_its_end(server, tmp_path):
+    server.faults = ["no length cut", "no length"]
+    with pytest.raises(NightError, match="came without a length, and is cut or damaged"):
+        fetch(server, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(read_alerts(fetch(server, tmp_path)))) == len(RECORDS)
+
+
 def test_other_refusals_are_no_missing_night(server, tmp_path):
     server.faults = ["403"]
     with pytest.raises(DownloadError, match="HTTP 403 Forbidden"):
@@ -156,6 +164,7 @@ def test_the_command_fetches_waits_and_says_so(server, tmp_path):
     result = command(server, "2018-06-26", "--out", tmp_path / "new")
     assert result.returncode == 0, result.stderr
     assert "HTTP 503 Service Unavailable: trying again in 1 s" in result.stderr
+    assert "warning: alerts before 2018-07-18 lack clrcoeff and clrcounc" in result.stderr
     assert f"{tmp_path}/new/{NAME}: 0." in result.stderr
     again = command(server, "20180626", "--out", tmp_path / "new")
     assert (again.returncode, "not fetched again" in again.stderr) == (0, True)
@@ -166,6 +175,7 @@ def test_the_command_fetches_waits_and_says_so(server, tmp_path):
     ("date", "code", "message"),
     [
         ("20180627", 3, "no data on 2018-06-27"),
+        ("20180718", 3, "no data on 2018-07-18"),
         ("20180631", 1, "error: not a date: '20180631'"),
         ("20990101", 1, "2099-01-01 lies ahead"),
     ],
@@ -174,6 +184,7 @@ def test_the_command_tells_no_data_from_mistakes(server, tmp_path, date, code, m
     result = command(server, date, "--out", tmp_path)
     assert result.returncode == code
     assert message in result.stderr
+    assert ("warning: alerts before" in result.stderr) == (date == "20180627")
     assert "Traceback" not in result.stderr
 
 

@@ -41,8 +41,8 @@ def test_complete_run(tmp_path, small_parts):
     assert dict(writer.summary().iter_rows()) == {None: 24, "null feature": 6}
 
 
-def interrupt(out: Path, chunks: int) -> None:
-    with contextlib.suppress(KeyboardInterrupt), PartWriter(out, RUN) as writer:
+def interrupt(out: Path, chunks: int, **flags: bool) -> None:
+    with contextlib.suppress(KeyboardInterrupt), PartWriter(out, RUN, **flags) as writer:
         for chunk in range(chunks):
             writer.add(table(3 * chunk))
         raise KeyboardInterrupt
@@ -161,6 +161,99 @@ def test_a_missing_part_is_done_again(tmp_path, small_parts):
         for chunk in range(2, 6):
             writer.add(table(3 * chunk))
     assert pl.read_parquet(out)["candid"].to_list() == list(range(18))
+
+
+@pytest.mark.parametrize("size", [0, 100])
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_part_that_cannot_be_read_is_done_again(tmp_path, small_parts, size, damaged):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 6)
+    folder = tmp_path / "scores.parquet.parts"
+    part = sorted(folder.glob("part-*"))[damaged]
+    part.write_bytes(part.read_bytes()[:size])
+    (folder / ".part-000000006-000000008.parquet.7.tmp").write_bytes(b"half")
+    (folder / "whole.parquet").write_bytes(b"half")
+    with PartWriter(out, RUN, resume=True) as writer:
+        again = f"chunks from {2 * damaged + 1} on are done again"
+        assert writer.problems == [f"{part} cannot be read: {again}"]
+        assert writer.chunks_done == 2 * damaged
+        assert len(list(folder.iterdir())) == 1 + damaged
+        for chunk in range(writer.chunks_done, 6):
+            writer.add(table(3 * chunk))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(18))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"inputs"', b"\xff", b"[7]"])
+def test_a_run_that_is_not_known_any_more_starts_again(tmp_path, small_parts, content):
+    out = tmp_path / "scores.parquet"
+    interrupt(out, 3)
+    (tmp_path / "scores.parquet.parts" / "run.json").write_bytes(content)
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert "run.json cannot be read: all is done again" in writer.problems[0]
+        assert writer.chunks_done == 0
+        writer.add(table(0))
+    assert pl.read_parquet(out)["candid"].to_list() == [0, 1, 2]
+
+
+def test_a_crash_at_any_step_of_the_end_is_resumed(tmp_path, small_parts, monkeypatch):
+    """The end is: the whole file, its name, then `run.json` and the parts removed."""
+
+    class Crash(BaseException):
+        pass
+
+    steps: list[int] = []
+
+    def crashing(step):
+        def run(*arguments, **options):
+            steps.append(0)
+            if len(steps) == crash_at:
+                raise Crash
+            return step(*arguments, **options)
+
+        return run
+
+    for name in ("put_in_place", "sync"):
+        monkeypatch.setattr(parts, name, crashing(getattr(parts, name)))
+    monkeypatch.setattr(parts.shutil, "rmtree", crashing(parts.shutil.rmtree))
+    crashes = 0
+    for crash_at in range(1, 9):
+        steps.clear()
+        out = tmp_path / str(crash_at) / "scores.parquet"
+        try:
+            with PartWriter(out, RUN) as writer:
+                for chunk in range(4):
+                    writer.add(table(3 * chunk))
+        except Crash:
+            crashes += 1
+        steps.extend([0] * 9)  # no more crashes
+        with PartWriter(out, RUN, resume=True) as writer:
+            for chunk in range(writer.chunks_done, 0 if writer.complete else 4):
+                writer.add(table(3 * chunk))
+        assert pl.read_parquet(out)["candid"].to_list() == list(range(12))
+        assert [path.name for path in out.parent.iterdir()] == ["scores.parquet"]
+    assert crashes >= 4
+
+
+def test_a_finished_file_that_is_damaged_is_made_again(tmp_path):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN) as writer:
+        writer.add(table(0))
+    out.write_bytes(out.read_bytes()[:100])
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert writer.problems == [f"{out} cannot be read: all is done again"]
+        writer.add(table(0))
+    assert pl.read_parquet(out)["candid"].to_list() == [0, 1, 2]
+
+
+def test_an_overwriting_run_that_was_interrupted_goes_on(tmp_path, small_parts):
+    out = tmp_path / "scores.parquet"
+    with PartWriter(out, RUN) as writer:
+        writer.add(table(100))
+    interrupt(out, 1, overwrite=True)
+    with PartWriter(out, RUN, resume=True) as writer:
+        assert (writer.complete, writer.chunks_done) == (False, 1)
+        writer.add(table(3))
+    assert pl.read_parquet(out)["candid"].to_list() == list(range(6))
 
 
 def test_no_alerts_is_an_error(tmp_path):

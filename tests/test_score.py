@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import tarfile
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -269,3 +271,39 @@ def test_a_new_class_gets_its_own_columns(tmp_path):
     table = Scorer(bank).score(night)
     assert table["acai_kilonova"].null_count() == 0
     assert "acai_b" not in table.columns
+
+
+def test_a_scorer_in_a_forked_process_is_a_clear_error(tmp_path):
+    """Forked from a process of its own: the tests' has threads, of which a fork warns."""
+    (tmp_path / "a.avro").write_bytes(avro_bytes(packet_record(0)))
+    program = f"""
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import jax, numpy as np
+from acai_jax import AcaiError, read_alerts
+from acai_jax.model import HeadBank, HeadConfig, create_heads
+from acai_jax.score import Scorer
+
+alerts = list(read_alerts({str(tmp_path)!r}))
+heads = create_heads(HeadConfig(filters=(4, 8), dense_units=(5, 6)), 1, jax.random.key(0))
+scorer = Scorer(HeadBank(heads, ("h",), {{"h": {{"version": "test"}}}}))
+assert len(scorer.score_packets(alerts)) == 1
+if os.fork() == 0:
+    arrays = np.zeros((1, 25), np.float32), np.zeros((1, 63, 63, 3), np.float32)
+    for call in (
+        lambda: scorer.score_packets(alerts),
+        lambda: scorer.score_arrays(*arrays),
+        lambda: scorer.score({str(tmp_path)!r}),
+        lambda: next(scorer.score_tables({str(tmp_path)!r})),
+    ):
+        try:
+            call()
+        except AcaiError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert result.stdout.count("a Scorer does not work in a fork()ed process") == 4

@@ -1,15 +1,19 @@
 """The command `python -m train.main`: trains heads on a packaged dataset."""
 
-import tyro
-
-from acai_jax.console import clear_errors
-from acai_jax.train_command import train
+from acai_jax.processes import hearing_signals
 
 
 def main() -> None:
     """Entry point."""
-    with clear_errors():
-        tyro.cli(train, prog="python -m train.main")
+    with hearing_signals():
+        # these take seconds to import, in which Ctrl-C is heard
+        import tyro
+
+        from acai_jax.console import clear_errors
+        from acai_jax.train_command import train
+
+        with clear_errors():
+            tyro.cli(train, prog="python -m train.main")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import urllib.request
 from typing import Any, Final
 
 from acai_jax.errors import PacketError, StreamError
-from acai_jax.parts import write_atomically
+from acai_jax.files import write_atomically
 from acai_jax.pretrained import cache_folder
 
 log: Final = logging.getLogger("acai_jax.stream")

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from acai_jax.errors import OutputError
-from acai_jax.parts import write_atomically
+from acai_jax.files import sync, write_atomically, write_file
 
 PLACE: Final[Mapping[str, pl.DataType]] = {
     "topic": pl.String(),
@@ -179,7 +179,7 @@ class StreamTable:
             folder = self.folder / topic
             if not folder.is_dir():
                 folder.mkdir()
-                _sync_folder(self.folder)
+                sync(self.folder)
             known = self._known.setdefault(topic, _Known())
             for part in _clean(folder):
                 if part.last > known.seen.get(part.writer, 0):
@@ -204,7 +204,7 @@ class StreamTable:
         part = self._part(topic, known.number, known.number)
         buffer = io.BytesIO()
         rows.write_parquet(buffer)
-        _write_durably(part.path, buffer.getbuffer())
+        write_file(part.path, buffer.getbuffer())
         known.own.append(part)
         known.learn(part, self._index(rows.lazy()))
         while len(latest := known.own[-_MERGED_FILES:]) == _MERGED_FILES:
@@ -231,14 +231,8 @@ class StreamTable:
 
     def _write_merged(self, topic: str, parts: list[Part]) -> Part:
         merged = self._part(topic, parts[0].first, parts[-1].last)
-
-        def write(path: Path) -> None:
-            pl.scan_parquet([part.path for part in parts]).sink_parquet(path)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-        write_atomically(merged.path, write)
-        _sync_folder(merged.path.parent)
+        whole = pl.scan_parquet([part.path for part in parts])
+        write_atomically(merged.path, lambda path: whole.sink_parquet(path))
         return merged
 
 
@@ -343,25 +337,6 @@ def _span(part: Part) -> int:
 
 def _topics(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-
-
-def _write_durably(path: Path, content: memoryview) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    write_atomically(path, write)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

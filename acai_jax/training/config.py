@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from acai_jax.head_config import HeadConfig
+from acai_jax.head_config import HeadConfig, check_class_names
 from acai_jax.schema import CLASSES
 
 ClassWeights = Literal["none", "frequency", "fixed", "balanced"]
@@ -106,10 +106,7 @@ class Config:
             raise ValueError(f"seed is {self.seed}; it must be below 2**32")
         if self.microbatch is not None and self.batch_size % self.microbatch:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.microbatch}")
-        if not self.heads or len(set(self.heads)) < len(self.heads):
-            raise ValueError(f"heads must be different names, one or more: {self.heads}")
-        if bad := [name for name in self.heads if not name.strip(".") or "/" in name]:
-            raise ValueError(f"heads names {bad[0]!r}, which can be no file's name")
+        check_class_names(self.heads)
         if self.warm_start and self.init is None:
             raise ValueError("warm_start needs init, the checkpoint to start from")
         self._check_names("positives", self.positives)

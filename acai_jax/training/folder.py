@@ -1,11 +1,9 @@
-"""The folder of a run: whose it is, and how the run in it is asked to stop."""
+"""The folder of a run: whose it is."""
 
 import dataclasses
 import json
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 from acai_jax.checkpoints import HEADS_FOLDER, is_checkpoint
 from acai_jax.errors import OutputError
-from acai_jax.parts import lock_folder
+from acai_jax.files import lock_folder, put_in_place
 from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 
@@ -51,7 +49,7 @@ def claim_folder(workdir: Path, config: Config, facts: DatasetFacts) -> bool:
         if any(workdir.iterdir()):
             raise OutputError(f"{workdir} is not empty, and no training run's folder")
         temporary.write_text(json.dumps(run, indent=1))
-        temporary.replace(path)
+        put_in_place(temporary, path)
     if changed := sorted(_differences(json.loads(path.read_text()), run)):
         raise OutputError(f"{workdir} belongs to another run: {', '.join(changed)} differ")
     return is_checkpoint(workdir / HEADS_FOLDER)
@@ -63,28 +61,3 @@ def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
             yield from _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
     elif one != other:
         yield name
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """SIGTERM and Ctrl-C ask for a stop at the next segment; a second one is not waited for.
-
-    Yields:
-        The event that is set when a stop is asked for.
-    """
-    stop = threading.Event()
-
-    def ask(number: int, frame: Any) -> None:
-        del frame
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    handlers: dict[signal.Signals, Callable[..., Any] | int | None] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handlers[number] = signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -18,9 +18,10 @@ from rich.console import Console
 from acai_jax.checkpoints import HEADS_FOLDER, load_heads, save_heads
 from acai_jax.errors import TrainingError
 from acai_jax.model import HeadBank
+from acai_jax.processes import finishing
 from acai_jax.training import protocol
 from acai_jax.training.config import Config
-from acai_jax.training.folder import claim_folder, own_folder, stop_on_signals
+from acai_jax.training.folder import claim_folder, own_folder
 from acai_jax.training.inputs import Split, dataset_facts, fits_in_memory, load_split
 from acai_jax.training.members import Member, members_of
 from acai_jax.training.progress import Display, Journal
@@ -72,7 +73,7 @@ def train(
     facts = dataset_facts(config.dataset)
     init = load_init(config, facts)
     console = console or Console(stderr=True)
-    with own_folder(workdir), Display(console) as display, stop_on_signals() as stop:
+    with own_folder(workdir), Display(console) as display, finishing(display.say) as stop:
         if claim_folder(workdir, config, facts):
             display.say(f"{workdir / HEADS_FOLDER} is complete already")
             return load_heads(workdir)

@@ -21,7 +21,7 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from acai_jax.errors import TrainingError
-from acai_jax.parts import write_atomically
+from acai_jax.files import write_atomically
 from acai_jax.training.config import Config
 
 _COLUMNS = {

@@ -324,7 +324,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(finished, tmp_pa
     again, stops = None, 0
     while again is None:
         stop = AskedToStop(8 + stops % 3)
-        monkeypatch.setattr(loop, "stop_on_signals", lambda stop=stop: contextlib.nullcontext(stop))
+        monkeypatch.setattr(loop, "finishing", lambda _, stop=stop: contextlib.nullcontext(stop))
         again = run(config, tmp_path / "run")
         stops += again is None
     assert stops > 3

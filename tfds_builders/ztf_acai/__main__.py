@@ -4,8 +4,9 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow_datasets as tfds
 import tyro
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acai_jax.console import clear_errors, console
-from acai_jax.errors import AcaiError, DatasetError
+from acai_jax.errors import AcaiError, DatasetError, RejectLimit
 from acai_jax.schema import Preset
 from acai_jax.splits import SPLITS
 
@@ -35,8 +36,12 @@ def build(
     weights: Path | None = None,
     workers: int | None = None,
     overwrite: bool = False,
+    max_rejects: float = 1.0,
 ) -> None:
     """Package labelled alerts, or simulated ones, as a TFDS dataset in ArrayRecord files.
+
+    Exit status 4 says that every labelled alert was rejected, or more than --max-rejects allows;
+    then the dataset is written all the same.
 
     Args:
         sources: Avro files, .tar or .tar.gz archives, Parquet, JSON, or directories of them.
@@ -50,7 +55,9 @@ def build(
         weights: folder with braai's weights, for work without a network.
         workers: decoding processes; by default one for each core.
         overwrite: replace a dataset that is there.
+        max_rejects: share of the labelled alerts that may be rejected, 0 to 1.
     """
+    limit = RejectLimit(max_rejects)
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
     if config != "simulated" and (not sources or labels is None):
@@ -71,7 +78,10 @@ def build(
     modes = tfds.download.GenerateMode
     mode = modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(download_mode=mode))
-    _print_summary(builder)
+    facts = dict(builder.info.metadata or {})
+    _print_summary(builder, facts)
+    rejected, counts = sum(facts["rejects"].values()), facts["counts"]
+    limit.check(rejected, counts["alerts"] - counts["unlabelled"])
 
 
 def _config(
@@ -100,8 +110,7 @@ def _config(
     return dataclasses.replace(standard, name=f"{name}_{suffix}", **changes)
 
 
-def _print_summary(builder: Builder) -> None:
-    facts = dict(builder.info.metadata or {})
+def _print_summary(builder: Builder, facts: Mapping[str, Any]) -> None:
     classes = sorted({name for counts in facts["classes"].values() for name in counts})
     table = Table(title=Text(str(builder.data_path)))
     table.add_column("records")

@@ -22,9 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from acai_jax.errors import DatasetError
+from acai_jax.errors import DatasetError, RejectsError
+from acai_jax.files import lock_folder
 from acai_jax.labels import Labels, read_labels
-from acai_jax.parts import lock_folder
 from acai_jax.preprocess import check_preset
 from acai_jax.schema import Preset
 from acai_jax.sources import Paths, source_files
@@ -186,7 +186,10 @@ class Builder(tfds.core.ShardBasedBuilder):
                 task = bar.add_task("writing", total=_records(tally))
                 read = functools.partial(_read_once, advance=functools.partial(bar.advance, task))
             if not _records(tally):
-                raise DatasetError(_why_empty(labels_file, labels, tally))
+                rejected = sum(count for key, count in tally.items() if key[0] == "reject")
+                labelled = tally["alerts",] - tally["unlabelled",]
+                kind = RejectsError if rejected == labelled > 0 else DatasetError
+                raise kind(_why_empty(labels_file, labels, tally))
             facts = self._facts(labels, tally)
             facts["sources"] = _write_digests(folder, files, digests, Path(scratch))
             assert self.info.metadata is not None
