@@ -46,7 +46,7 @@ class AlertPacket:
     Attributes:
         objectId: name of the object, such as "ZTF20aaelulu".
         candid: identifier of this alert; an exact 64-bit integer.
-        candidate: fields of the packet's `candidate` record, units as in the ZTF schema
+        candidate: scalar fields of the packet's `candidate` record, units as in the ZTF schema
             (magpsf [mag], ra, dec [deg], jd [day], fwhm [pixel], sky [DN], ...).
         cutouts: gzipped FITS bytes of the science, template and difference stamps, or None.
         schemavsn: version of the packet's schema, where the packet says it.
