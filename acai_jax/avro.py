@@ -132,7 +132,7 @@ def read_datum(
 
 
 def read_container(
-    buffer: Buffer, wanted: frozenset[str] | None = None
+    buffer: Buffer, wanted: frozenset[str] | None = None, *, header: Header | None = None
 ) -> Iterator[dict[str, Any] | AvroError]:
     """Yields the records of a container, and an `AvroError` for each stretch that is damaged.
 
@@ -142,12 +142,13 @@ def read_container(
     Args:
         buffer: the whole container.
         wanted: as for `compile_schema`.
+        header: its head, where that has been read already.
 
     Example:
         >>> next(read_container(b"no container"))
         AvroError('not an Avro container: its magic bytes are missing')
     """
-    for item in _limited(_records(buffer, wanted)):
+    for item in _limited(_records(buffer, wanted, header)):
         yield item if isinstance(item, AvroError) else item[0]
 
 
@@ -181,11 +182,11 @@ def one_record_containers(
 
 
 def _records(
-    buffer: Buffer, wanted: frozenset[str] | None
+    buffer: Buffer, wanted: frozenset[str] | None, header: Header | None = None
 ) -> Iterator[tuple[dict[str, Any], bytes, int, int] | AvroError]:
     """(record, its block, start and end there), and an error for each stretch that is damaged."""
     try:
-        header = read_header(buffer)
+        header = header or read_header(buffer)
         read_record = compile_schema(header.schema, wanted)
     except Exception as error:
         yield _avro_error(error)

@@ -144,7 +144,7 @@ class RejectLimit:
             raise RejectsError(f"{rejected:,} of {alerts:,} alerts were rejected ({share})")
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What a reject says of the exception that an alert has caused: one line, for people.
 
     What is raised on purpose speaks for itself. Anything else is an internal error, and its type

@@ -83,34 +83,37 @@ def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
         acai_jax.errors.AvroError: not an Avro container: its magic bytes are missing
     """
     # two are enough to know: a hostile message holds millions
-    records = list(itertools.islice(container_records(raw, histories=histories), 2))
-    for record in records:
-        if isinstance(record, PacketError):
-            raise record
-    if len(records) != 1:
-        number = "more than one record" if records else "no record"
+    found: list[tuple[dict[str, Any], str | None]] = []
+    for item in itertools.islice(container_records(raw, histories=histories), 2):
+        if isinstance(item, AvroError):
+            raise item
+        found.append(item)
+    if len(found) != 1:
+        number = "more than one record" if found else "no record"
         raise PacketError(f"not one alert: the container holds {number}")
-    (record,) = records
-    assert isinstance(record, dict)
-    return packet_from_record(record, schema_name=schema_name(raw))
+    ((record, name),) = found
+    return packet_from_record(record, schema_name=name)
 
 
 def container_records(
     raw: bytes, *, histories: bool = False
-) -> Iterator[dict[str, Any] | AvroError]:
-    """The records of an Avro container, and an error for what cannot be read of it."""
+) -> Iterator[tuple[dict[str, Any], str | None] | AvroError]:
+    """The records of an Avro container, and an error for what cannot be read of it.
+
+    Yields:
+        (record, full name of its schema, which tells whose packet it is), or an `AvroError`.
+    """
     if not raw.startswith(avro.MAGIC):
         yield AvroError(f"not an Avro container: {foreign.not_a_container(raw[:512])}")
-    else:
-        yield from avro.read_container(raw, wanted_fields(histories))
-
-
-def schema_name(container: bytes) -> str | None:
-    """Full name of the schema in an Avro container, which tells whose packets it holds."""
+        return
     try:
-        return avro.record_name(avro.read_header(container).schema)
-    except Exception:  # whoever reads its records says what is wrong with it
-        return None
+        header = avro.read_header(raw)
+    except AvroError as error:
+        yield error
+        return
+    name = avro.record_name(header.schema)
+    for item in avro.read_container(raw, wanted_fields(histories), header=header):
+        yield item if isinstance(item, AvroError) else (item, name)
 
 
 def wanted_fields(histories: bool) -> frozenset[str]:

@@ -25,7 +25,6 @@ from acai_jax.packet import (
     AlertPacket,
     container_records,
     packet_or_reject,
-    schema_name,
     skipped_fields,
 )
 from acai_jax.text import printable
@@ -181,11 +180,11 @@ def _decoded(
             yield record if isinstance(record, Reject) else packet_or_reject(record, origin)
         return
     raw = content.read_bytes() if isinstance(content, Path) else content
-    name = schema_name(raw)
-    for record in container_records(raw, histories=histories):
-        if isinstance(record, AvroError):
-            yield Reject(str(record), origin=origin)
+    for item in container_records(raw, histories=histories):
+        if isinstance(item, AvroError):
+            yield Reject(str(item), origin=origin)
         else:
+            record, name = item
             yield packet_or_reject(record, origin, name)
 
 

@@ -64,7 +64,8 @@ def _decoded(
 
 
 def _alone(schema: bytes, record: bytes, origin: str) -> AlertPacket | Reject:
-    return packet_or_reject(avro.read_datum(schema, record, wanted_fields(False)), origin)
+    found = avro.read_datum(schema, record, wanted_fields(False))
+    return packet_or_reject(found, origin, avro.record_name(schema))
 
 
 def _schema_beside(message: "Message") -> bytes | None:

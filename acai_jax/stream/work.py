@@ -27,6 +27,7 @@ PLACE_KEY: Final = ("topic", "partition", "offset")
 """The columns that tell one message from another."""
 
 _PlaceKey = tuple[str, int, int]
+_ANY: Final = (Exception, pl.exceptions.PanicException)  # a panic of polars is no Exception
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Work:
         alerts = [decode_message(message, self._registry) for message in messages]
         try:
             return self._together(messages, alerts)
-        except Exception:
+        except _ANY:
             self._scorer.warm_up()  # raises where it is the device that fails, and no alert
         alone = [self._alone(*each) for each in zip(messages, alerts, strict=True)]
         return Outcome(
@@ -102,11 +103,11 @@ class Work:
     def _alone(self, message: "Message", alert: AlertPacket | Reject) -> Outcome:
         try:
             return self._together([message], [alert])
-        except Exception as error:
+        except _ANY as error:
             reject = Reject(reason_of(error), alert.candid, alert.objectId, alert.origin)
         try:
             return self._together([message], [reject])
-        except Exception:  # it is what the alert calls itself that fails
+        except _ANY:  # it is what the alert calls itself that fails
             return self._together([message], [Reject(reject.reason)])
 
     def _together(
