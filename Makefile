@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
+	@echo "make lint                 set up .venv, check the code"
 	@echo "make fuzz                 set up .venv, then try tens of thousands of damaged packets"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
@@ -26,6 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 test: lint
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile

@@ -1,90 +1,23 @@
-"""Decoding in worker processes, beside the network: pieces in, rows and arrays out, in order.
-
-This module and all that it imports stay free of JAX, so that workers start fast and never touch
-an accelerator.
-"""
+"""Work in worker processes, beside the network: chunks in, results out, in order."""
 
 import collections
-import dataclasses
-import functools
 import itertools
-import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 import loky
-import numpy as np
-from jaxtyping import Float32
 
-from acai_jax.errors import AcaiError, Reject, reason_of
-from acai_jax.packet import AlertPacket
-from acai_jax.preprocess import AlertArrays, alert_arrays, check_preset
+from acai_jax.errors import AcaiError
 from acai_jax.processes import undisturbed
-from acai_jax.schema import (
-    DRB_INDEX,
-    FEATURE_NAMES,
-    INTEGER_FIELDS,
-    STAMP_SIZE,
-    TABLE_FIELDS,
-    TEXT_FIELDS,
-    Preset,
-)
-from acai_jax.sources import Encoded, decode
 
-CHUNK_ALERTS: Final = 128
-_CHUNK_BYTES: Final = 32 * 2**20
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
-ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Prepared:
-    """A chunk of alerts, ready to score.
-
-    Attributes:
-        columns: the score table's columns but the scores, a value for each of n alerts.
-        accepted: (m,) int, the rows that have arrays; every other row has a reason.
-        features: (m, 25) float32.
-        triplets: (m, 63, 63, 3) float32.
-        source_bytes: how much of the sources it took, for progress bars.
-    """
-
-    columns: dict[str, list[Any]]
-    accepted: np.ndarray
-    features: Float32[np.ndarray, "m 25"]
-    triplets: Float32[np.ndarray, "m 63 63 3"]
-    source_bytes: int
-
-
-def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
-    """Groups pieces into chunks of about `CHUNK_ALERTS` alerts: always the same chunks."""
-    chunk: list[Encoded] = []
-    alerts = size = 0
-    for piece in encoded:
-        chunk.append(piece)
-        alerts += piece.count
-        # what the piece itself holds, or the file that it names
-        held = len(piece.content) if isinstance(piece.content, bytes) else piece.source_bytes
-        size += max(held, piece.memory_bytes)
-        if alerts >= CHUNK_ALERTS or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, alerts, size = [], 0, 0
-    if chunk:
-        yield chunk
-
-
-def prepare_chunks(
-    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None
-) -> Iterator[Prepared]:
-    """Prepares chunks for the scorer; see `map_chunks`."""
-    return map_chunks(chunked, functools.partial(prepare, preset=preset), workers)
 
 
 def map_chunks(
@@ -158,79 +91,3 @@ def _in_order(
         result = pending.popleft().result()
         pending.extend(submit(chunk) for chunk in itertools.islice(source, 1))
         yield result
-
-
-def prepare(chunk: list[Encoded], preset: Preset) -> Prepared:
-    """Decodes and preprocesses a chunk; never raises for what a packet holds."""
-    alerts = [alert for piece in chunk for alert in decode(piece)]
-    return prepare_alerts(alerts, preset, sum(piece.source_bytes for piece in chunk))
-
-
-def prepare_alerts(
-    alerts: Sequence[AlertPacket | Reject], preset: Preset, source_bytes: int = 0
-) -> Prepared:
-    """Rows and arrays of alerts that are decoded already; never raises for what one holds."""
-    check_preset(preset)
-    columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
-    arrays: list[AlertArrays] = []
-    accepted: list[int] = []
-    for row, alert in enumerate(alerts):
-        result, values = _row(alert, preset)
-        for name, value in zip(TABLE_FIELDS, values, strict=True):
-            columns[name].append(value)
-        columns["candid"].append(alert.candid)
-        columns["objectId"].append(alert.objectId)
-        columns["origin"].append(alert.origin)
-        if isinstance(result, Reject):
-            columns["drb_source"].append(None)
-            columns["reason"].append(result.reason)
-        else:
-            columns["drb_source"].append(result.drb_source)
-            columns["reason"].append(None)
-            if result.drb_source == "rb":
-                columns["drb"][row] = float(result.features[DRB_INDEX])
-            arrays.append(result)
-            accepted.append(row)
-    count = len(arrays)
-    features = np.empty((count, len(FEATURE_NAMES)), np.float32)
-    triplets = np.empty((count, STAMP_SIZE, STAMP_SIZE, 3), np.float32)
-    for index, result in enumerate(arrays):
-        features[index], triplets[index], _ = result
-    return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
-
-
-def _row(alert: AlertPacket | Reject, preset: Preset) -> tuple[AlertArrays | Reject, Sequence[Any]]:
-    """An alert's arrays, and what the table says of it."""
-    if isinstance(alert, Reject):
-        return alert, _NO_VALUES
-    try:
-        values = [_table_value(name, alert.candidate.get(name)) for name in TABLE_FIELDS]
-    except Exception as error:
-        return _rejected(alert, error), _NO_VALUES
-    return arrays_or_reject(alert, preset), values
-
-
-def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Reject:
-    """As `alert_arrays`, with a `Reject` in place of whatever the packet causes."""
-    check_preset(preset)
-    try:
-        return alert_arrays(packet, preset)
-    except Exception as error:
-        return _rejected(packet, error)
-
-
-def _rejected(packet: AlertPacket, error: Exception) -> Reject:
-    return Reject(reason_of(error), packet.candid, packet.objectId, packet.origin)
-
-
-_NO_VALUES: Final = (None,) * len(TABLE_FIELDS)
-
-
-def _table_value(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in TEXT_FIELDS:
-        return {True: "t", False: "f"}[value] if isinstance(value, bool) else str(value)
-    if name in INTEGER_FIELDS:
-        return None if math.isnan(value) else int(value)
-    return float(value)

@@ -16,8 +16,8 @@ import fastavro
 import numpy as np
 from isal import isal_zlib
 
-from acai_jax.packet import read_packet
-from acai_jax.preprocess import alert_arrays
+from acai_jax.alerts.packet import read_packet
+from acai_jax.alerts.preprocess import alert_arrays
 from benchmarks import peers, timing
 
 

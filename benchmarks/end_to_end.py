@@ -18,7 +18,7 @@ import psutil
 from rich.console import Console
 
 import acai_jax
-from acai_jax.parts import PartWriter
+from acai_jax.score.parts import PartWriter
 from benchmarks import peers, timing
 
 MEGABYTE = 2**20

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn import metrics
 
-from acai_jax.evaluate import evaluate_table
-from acai_jax.judged import Judged, figures_of
-from acai_jax.report import write_report
-from acai_jax.schema import CLASSES
+from acai_jax.classes import CLASSES
+from acai_jax.evaluate.judged import Judged, figures_of
+from acai_jax.evaluate.run import evaluate_table
+from acai_jax.report.evaluation_page import write_report
 from acai_jax.simulate import DEFAULT_PROPORTIONS
 from benchmarks import timing
 

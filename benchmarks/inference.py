@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import acai_jax
-from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE
+from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE
 from benchmarks import peers, timing
 
 TOLERANCE = 1e-5

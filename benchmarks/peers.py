@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from acai_jax.pretrained import DEFAULT_GENERATION, GENERATIONS, read_keras_weights
-from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
+from acai_jax.classes import CLASSES
+from acai_jax.network.pretrained import DEFAULT_GENERATION, GENERATIONS, read_keras_weights
+from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE
 
 CONVOLUTIONS = ("conv_conv_1", "conv_conv_2", "conv_conv_3", "conv_conv_4")
 LayerWeights = dict[str, list[np.ndarray]]

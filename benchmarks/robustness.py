@@ -25,9 +25,9 @@ LIMIT_SECONDS = 300
 
 _READ_ONE = """
 import json, resource, sys, time
-from acai_jax import workers
+from acai_jax.alerts import prepare
 from acai_jax.errors import SourceError
-from acai_jax.sources import encoded_alerts
+from acai_jax.alerts.sources import encoded_alerts
 
 def peak():
     try:  # what getrusage says includes the parent's memory, before exec
@@ -38,12 +38,12 @@ def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 good, path = sys.argv[1:]
-for chunk in workers.chunks(encoded_alerts(good)):
-    workers.prepare(chunk, "acai")
+for chunk in prepare.chunks(encoded_alerts(good)):
+    prepare.prepare(chunk, "acai")
 idle, start, scored, reasons = peak(), time.perf_counter(), 0, []
 try:
-    for chunk in workers.chunks(encoded_alerts(path)):
-        prepared = workers.prepare(chunk, "acai")
+    for chunk in prepare.chunks(encoded_alerts(path)):
+        prepared = prepare.prepare(chunk, "acai")
         scored += len(prepared.accepted)
         reasons += [reason for reason in prepared.columns["reason"] if reason]
 except SourceError as error:

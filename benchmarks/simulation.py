@@ -25,11 +25,12 @@ from rich.progress import track
 from rich.table import Table
 
 import acai_jax
-from acai_jax.packet import AlertPacket, packet_from_record
-from acai_jax.schema import CLASSES, FEATURE_NAMES, SENTINEL
+from acai_jax.alerts.packet import AlertPacket, packet_from_record
+from acai_jax.alerts.prepare import prepare_alerts
+from acai_jax.alerts.stamps import decode_stamp
+from acai_jax.classes import CLASSES
 from acai_jax.simulate import simulate_packets, write_alerts
-from acai_jax.stamps import decode_stamp
-from acai_jax.workers import prepare_alerts
+from acai_jax.surveys.ztf import FEATURE_NAMES, SENTINEL
 from benchmarks import timing
 
 CONSOLE = Console(width=110)

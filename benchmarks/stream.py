@@ -36,8 +36,8 @@ from rich.console import Console
 from rich.table import Table
 
 from acai_jax import read_packet
-from acai_jax.messages import Message, alert_messages
 from acai_jax.simulate import write_alerts
+from acai_jax.stream.messages import Message, alert_messages
 from benchmarks import peers, timing
 from tests.broker import Broker, running_broker
 
@@ -93,7 +93,7 @@ def write_night(folder: Path, alerts: list[Alert], first: int, count: int) -> Pa
 
 
 def replay(broker: Broker, night: Path, topic: str, *flags: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "acai_jax.cli", "replay", str(night), "--topic", topic]
+    command = [sys.executable, "-m", "acai_jax", "replay", str(night), "--topic", topic]
     command += ["--bootstrap-servers", broker.bootstrap, *flags]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
@@ -103,7 +103,7 @@ def streaming(
     broker: Broker, out: Path, weights: Path, topics: list[str], *flags: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`acai-jax stream`, which is told to end when the context does."""
-    command = [sys.executable, "-m", "acai_jax.cli", "stream", "--out", str(out), *flags]
+    command = [sys.executable, "-m", "acai_jax", "stream", "--out", str(out), *flags]
     command += ["--bootstrap-servers", broker.bootstrap, "--weights", str(weights)]
     command += ["--group", out.name, *(flag for name in topics for flag in ("--topic", name))]
     environment = {**os.environ, "ACAI_JAX_KAFKA_SESSION_TIMEOUT_MS": SESSION_MS}

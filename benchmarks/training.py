@@ -25,11 +25,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from acai_jax.bootstrap import interval, resample
-from acai_jax.datasets import SplitArrays, load_split
-from acai_jax.metrics import Ranking
-from acai_jax.schema import CLASSES, SENTINEL, score_columns
-from acai_jax.score import Scorer, enable_compilation_cache
+from acai_jax.classes import CLASSES
+from acai_jax.datasets.records import SplitArrays, load_split
+from acai_jax.evaluate.bootstrap import interval, resample
+from acai_jax.evaluate.figures import Ranking
+from acai_jax.score.columns import score_columns
+from acai_jax.score.scorer import Scorer, enable_compilation_cache
+from acai_jax.surveys.ztf import SENTINEL
 from acai_jax.training import Config, train
 from acai_jax.training.members import members_of
 from acai_jax.training.protocol import judge, norm_statistics, select_rows, validation_weights
@@ -45,7 +47,7 @@ def package_alerts(folder: Path, count: int) -> Path:
     if not dataset.exists():
         alerts = folder / "simulated"
         simulate = ["simulate", "--count", str(count), "--seed", str(SEED_OF_ALERTS)]
-        command = [sys.executable, "-m", "acai_jax.cli", *simulate, "--out", str(alerts)]
+        command = [sys.executable, "-m", "acai_jax", *simulate, "--out", str(alerts)]
         subprocess.run([*command, "--overwrite"], check=True)
         build = ["-m", "tfds_builders.ztf_acai", str(alerts / "alerts")]
         labels = ["--labels", str(alerts / "labels.csv"), "--data-dir", str(dataset)]

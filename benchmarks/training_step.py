@@ -18,10 +18,12 @@ from unittest import mock
 import jax
 import numpy as np
 
-from acai_jax import model
-from acai_jax.model import HeadConfig, head_weights
-from acai_jax.pretrained import load_published
-from acai_jax.schema import CLASSES, FEATURE_NAMES, STAMP_SIZE
+from acai_jax.classes import CLASSES
+from acai_jax.network import model
+from acai_jax.network.head import head_weights
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.network.pretrained import load_published
+from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE
 from acai_jax.training.step import Batches, Data, Programs, Settings, head_key, start_state, take
 from benchmarks import peers, timing
 

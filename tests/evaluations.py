@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import polars as pl
 
-from acai_jax.evaluate import Evaluation, evaluate_table
+from acai_jax.evaluate.results import Evaluation
+from acai_jax.evaluate.run import evaluate_table
 
 PROVENANCE = {"h": {"version": "test"}, "v": {"version": "test", "positives": ["v", "rr"]}}
 

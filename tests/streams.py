@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 import polars as pl
-from alerts import avro_bytes, bare_avro, packet_record, stamp
+from synthetic import avro_bytes, bare_avro, packet_record, stamp
 
-from acai_jax.checkpoints import save_heads
-from acai_jax.model import HeadBank, HeadConfig, create_heads
-from acai_jax.packet import AlertPacket, read_packet
-from acai_jax.schema import CLASSES
-from acai_jax.score import Scorer
+from acai_jax.alerts.packet import AlertPacket, read_packet
+from acai_jax.classes import CLASSES
+from acai_jax.network.bank import HeadBank, create_heads
+from acai_jax.network.checkpoints import save_heads
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.score.scorer import Scorer
 from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.run import run_stream
 from acai_jax.stream.settings import ClientSettings, StreamSettings
@@ -118,7 +119,7 @@ def start_process(
 ) -> subprocess.Popen[str]:
     """`acai-jax stream` in a process of its own; `before` is Python to run in it first."""
     cache = Path(__file__).parents[1] / ".cache"
-    program = f"import sys; {before}\nfrom acai_jax import cli\ncli.main()"
+    program = f"import sys; {before}\nfrom acai_jax.commands.main import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "stream", *map(str, arguments)],
         stdout=subprocess.PIPE,

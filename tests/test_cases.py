@@ -2,10 +2,10 @@
 
 import pytest
 
+from acai_jax.alerts.prepare import prepare_alerts
+from acai_jax.alerts.sources import read_alerts
 from acai_jax.errors import Reject, SourceError
-from acai_jax.messages import Message, alert_messages
-from acai_jax.sources import read_alerts
-from acai_jax.workers import prepare_alerts
+from acai_jax.stream.messages import Message, alert_messages
 
 RIGHT = {
     "packets/schema_1_8_of_june_2018.avro": (0, 1, "packets before schema 3.0 (18 July 2018)"),

@@ -18,15 +18,15 @@ import tarfile
 import fastavro
 import numpy as np
 import pytest
-from test_avro import block, head
-from test_sources import extended
 
-from acai_jax import avro
+from acai_jax.alerts import avro
+from acai_jax.alerts.packet import AlertPacket, packet_or_reject
+from acai_jax.alerts.prepare import prepare_alerts
+from acai_jax.alerts.sources import Encoded, decode, read_alerts
 from acai_jax.errors import AvroError
-from acai_jax.packet import AlertPacket, packet_or_reject
-from acai_jax.schema import FEATURE_NAMES, INTEGER_FIELDS, PRESETS
-from acai_jax.sources import Encoded, decode, read_alerts
-from acai_jax.workers import prepare_alerts
+from acai_jax.surveys.ztf import FEATURE_NAMES, INTEGER_FIELDS, PRESETS
+from tests.alerts.test_avro import block, head
+from tests.alerts.test_sources import extended
 
 ONE_IN = 1 if os.environ.get("ACAI_JAX_FUZZ") else 25
 RSS_GROWTH = 400 * 2**20

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from alerts import avro_bytes, packet_record
+from synthetic import avro_bytes, packet_record
 
 ROOT = Path(__file__).parents[1]
 FUZZ = os.environ.get("ACAI_JAX_FUZZ") == "1"
@@ -178,7 +178,7 @@ def commands(simulated_dataset, tmp_path_factory):
     alerts = simulated_dataset.parent
     heads = folder / "heads"
     _write_heads(heads)
-    acai = ("-m", "acai_jax.cli")
+    acai = ("-m", "acai_jax")
     return {
         "score": lambda out: (
             *(*acai, "score", night, "--model", heads),
@@ -201,8 +201,9 @@ def commands(simulated_dataset, tmp_path_factory):
 def _write_heads(path: Path) -> None:
     import jax
 
-    from acai_jax.checkpoints import save_heads
-    from acai_jax.model import HeadBank, HeadConfig, create_heads
+    from acai_jax.network.bank import HeadBank, create_heads
+    from acai_jax.network.checkpoints import save_heads
+    from acai_jax.network.head_config import HeadConfig
 
     heads = create_heads(HeadConfig(), 1, jax.random.key(0))
     save_heads(HeadBank(heads, ("h",), {"h": {"version": "test"}}), path)

@@ -6,15 +6,18 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from alerts import avro_bytes, packet_record
-from test_sources import DOCUMENTS, saved, tar_bytes
+from synthetic import avro_bytes, packet_record
 
-from acai_jax import archives, columnar, documents, messages, packet, sources, stamps, workers
+from acai_jax import workers
+from acai_jax.alerts import archives, columnar, packet, sources, stamps
+from acai_jax.alerts import json_documents as documents
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.prepare import chunks, prepare, prepare_alerts
+from acai_jax.alerts.sources import Encoded, decode, encoded_alerts, read_alerts
 from acai_jax.errors import PacketError, Reject
-from acai_jax.messages import Message, alert_messages
-from acai_jax.packet import AlertPacket
-from acai_jax.sources import Encoded, decode, encoded_alerts, read_alerts
-from acai_jax.workers import chunks, prepare, prepare_alerts
+from acai_jax.stream import messages
+from acai_jax.stream.messages import Message, alert_messages
+from tests.alerts.test_sources import DOCUMENTS, saved, tar_bytes
 
 
 class MuteError(Exception):
@@ -222,7 +225,7 @@ def test_messages_of_containers(tmp_path, monkeypatch, error):
 def test_datasets(tmp_path, monkeypatch, error):
     import numpy as np
 
-    from acai_jax.splits import stable_hash
+    from acai_jax.datasets.splits import stable_hash
     from tfds_builders.gathering import local
     from tfds_builders.gathering.plan import Plan
 

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alerts import avro_bytes, packet_record
+from synthetic import avro_bytes, packet_record
 
-from acai_jax.errors import Reject
-from acai_jax.packet import AlertPacket
-from acai_jax.schema import FEATURE_NAMES, TABLE_FIELDS
-from acai_jax.sources import Encoded, encoded_alerts, read_alerts
-from acai_jax.workers import (
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.prepare import (
     CHUNK_ALERTS,
     ROW_COLUMNS,
     chunks,
@@ -21,6 +18,9 @@ from acai_jax.workers import (
     prepare_alerts,
     prepare_chunks,
 )
+from acai_jax.alerts.sources import Encoded, encoded_alerts, read_alerts
+from acai_jax.errors import Reject
+from acai_jax.surveys.ztf import FEATURE_NAMES, TABLE_FIELDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,7 +127,7 @@ def test_values_fit_their_columns():
 
 
 def decoded(record):
-    from acai_jax.sources import decode
+    from acai_jax.alerts.sources import decode
 
     return list(decode(Encoded("here", [record])))
 
@@ -196,7 +196,7 @@ def test_workers_start_from_a_script_without_a_guard(night):
     done = run_python(
         """
         import sys
-        from acai_jax.sources import encoded_alerts
+        from acai_jax.alerts.sources import encoded_alerts
         from acai_jax.workers import chunks, prepare_chunks
         for prepared in prepare_chunks(chunks(encoded_alerts(sys.argv[1])), "acai", 2):
             print(len(prepared.columns["candid"]), len(prepared.accepted))
@@ -216,7 +216,7 @@ def test_workers_end_when_their_parent_is_killed(night):
         """
         import os, signal, sys
         from pathlib import Path
-        from acai_jax.sources import encoded_alerts
+        from acai_jax.alerts.sources import encoded_alerts
         from acai_jax.workers import prepare_chunks
 
         def chunks_until_killed():

@@ -9,8 +9,8 @@ def main() -> None:
         # these take seconds to import, in which Ctrl-C is heard
         import tyro
 
-        from acai_jax.console import clear_errors
-        from acai_jax.train_command import train
+        from acai_jax.commands.console import clear_errors
+        from acai_jax.commands.train import train
 
         with clear_errors():
             tyro.cli(train, prog="python -m train.main")

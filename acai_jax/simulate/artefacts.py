@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from acai_jax.schema import STAMP_SIZE
 from acai_jax.simulate.images import Subtraction, draw_subtraction
 from acai_jax.simulate.observing import Exposure, Pointing, draw_pointing
 from acai_jax.simulate.optics import CENTRE, points
 from acai_jax.simulate.sky import Source, background, star
+from acai_jax.surveys.ztf import STAMP_SIZE
 
 Defect = Callable[[np.random.Generator, Exposure], np.ndarray]
 """(chance, conditions) -> (63, 63) false light in the science image [DN]."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from acai_jax.schema import SENTINEL
 from acai_jax.simulate.observing import PIXEL_SCALE, Exposure, Reference
 from acai_jax.simulate.sky import Source
+from acai_jax.surveys.ztf import SENTINEL
 
 _PS1_RADIUS: Final = 30.0  # [arcsec]
 _PS1_LIMIT: Final = 22.6  # [mag] in r

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from acai_jax.schema import STAMP_SIZE
 from acai_jax.simulate.observing import GAIN, PIXEL_SCALE, Exposure, Reference
 from acai_jax.simulate.optics import Stamp, points, sersic, smooth_noise, trail, with_psf
 from acai_jax.simulate.sky import Source
+from acai_jax.surveys.ztf import STAMP_SIZE
 
 _SATURATION: Final = 45_000.0  # [DN] above the sky, where a pixel's well is full
 _DRAWN: Final = 40.0  # sources further from the centre than this [pixel] leave no light here

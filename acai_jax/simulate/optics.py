@@ -7,7 +7,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float64
 
-from acai_jax.schema import STAMP_SIZE
+from acai_jax.surveys.ztf import STAMP_SIZE
 
 CENTRE: Final = STAMP_SIZE // 2
 _BETA: Final = 3.0  # of the Moffat profile; atmospheric seeing gives 2.5 to 4.5

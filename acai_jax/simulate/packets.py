@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from isal import igzip
 
-from acai_jax.schema import CUTOUTS, SENTINEL, STAMP_SIZE
 from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
 from acai_jax.simulate.catalogues import faint_sources, gaia, pan_starrs, reference_source
 from acai_jax.simulate.images import (
@@ -29,6 +28,7 @@ from acai_jax.simulate.observing import (
 )
 from acai_jax.simulate.photometry import detection
 from acai_jax.simulate.schema402 import SCHEMA_VERSION, previous_fields
+from acai_jax.surveys.ztf import CUTOUTS, SENTINEL, STAMP_SIZE
 
 _ATTEMPTS: Final = 12  # at one alert, before another object takes this one's place
 _PREVIOUS_DAYS: Final = 30.0

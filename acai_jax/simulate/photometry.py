@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from acai_jax.schema import STAMP_SIZE
 from acai_jax.simulate.images import Stamps
 from acai_jax.simulate.observing import Exposure
 from acai_jax.simulate.optics import CENTRE, moffat
+from acai_jax.surveys.ztf import STAMP_SIZE
 
 _HALF: Final = 4  # PSF fits use the central 9x9 pixels
 _CORE: Final = slice(CENTRE - _HALF, CENTRE + _HALF + 1)

@@ -15,8 +15,8 @@ import fastavro
 import numpy as np
 
 from acai_jax import workers
+from acai_jax.classes import CLASSES
 from acai_jax.errors import AcaiError, OutputError
-from acai_jax.schema import CLASSES
 from acai_jax.simulate.packets import SimulatedAlert, object_packets
 from acai_jax.simulate.schema402 import alert_schema
 
@@ -38,7 +38,7 @@ _SEEDS: Final = 10**8  # or candids would reach the real ones
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class ObjectPlan:
     """One object to simulate."""
 
     number: int
@@ -49,7 +49,7 @@ class Plan:
 
 def plan_objects(
     count: int, seed: int, proportions: Mapping[str, float] = DEFAULT_PROPORTIONS
-) -> list[Plan]:
+) -> list[ObjectPlan]:
     """Which objects make up `count` alerts.
 
     Raises:
@@ -67,14 +67,14 @@ def plan_objects(
     shares /= shares.sum()
     rng = np.random.default_rng((seed, 0))
     given = np.zeros(len(CLASSES))
-    plans: list[Plan] = []
+    plans: list[ObjectPlan] = []
     done = 0
     while done < count:
         # the class that is furthest behind its share goes next
         index = int(np.argmax(shares * (done + 1) - given))
         label = CLASSES[index]
         alerts = min(int(rng.geometric(1 / _ALERTS_PER_OBJECT[label])), 12, count - done)
-        plans.append(Plan(len(plans), label, done, alerts))
+        plans.append(ObjectPlan(len(plans), label, done, alerts))
         given[index] += alerts
         done += alerts
     return plans
@@ -107,7 +107,7 @@ def simulate_packets(
         yield from _simulate(plan, seed)
 
 
-def _simulate(plan: Plan, seed: int) -> Iterator[SimulatedAlert]:
+def _simulate(plan: ObjectPlan, seed: int) -> Iterator[SimulatedAlert]:
     rng = np.random.default_rng((seed, 1 + plan.number))
     name = f"ZTFsim{seed}n{plan.number:06d}"  # no real object is called so
     candid = _FIRST_CANDID + seed * _CANDIDS_PER_SEED + plan.first_alert
@@ -178,16 +178,16 @@ def _check_folder(target: Path, labels: Path, overwrite: bool) -> None:
         raise OutputError(f"{target} holds other files than simulated alerts: not replaced")
 
 
-def _files(plans: list[Plan]) -> list[tuple[int, list[Plan]]]:
+def _files(plans: list[ObjectPlan]) -> list[tuple[int, list[ObjectPlan]]]:
     """(number, objects) of each file."""
-    files: dict[int, list[Plan]] = {}
+    files: dict[int, list[ObjectPlan]] = {}
     for plan in plans:
         files.setdefault(plan.first_alert // _FILE_ALERTS, []).append(plan)
     return list(files.items())
 
 
 def _write_file(
-    folder: Path, seed: int, file: tuple[int, list[Plan]]
+    folder: Path, seed: int, file: tuple[int, list[ObjectPlan]]
 ) -> list[tuple[str, int, str]]:
     """Writes one container; returns (objectId, candid, label) of its alerts."""
     number, plans = file

@@ -7,10 +7,10 @@ message's first five bytes (Confluent's framing).
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from acai_jax import avro
+from acai_jax.alerts import avro
+from acai_jax.alerts.packet import AlertPacket, packet_or_reject, wanted_fields
+from acai_jax.alerts.sources import Encoded, decode
 from acai_jax.errors import PacketError, Reject, StreamError, reason_of
-from acai_jax.packet import AlertPacket, packet_or_reject, wanted_fields
-from acai_jax.sources import Encoded, decode
 from acai_jax.stream.registry import SchemaRegistry
 
 if TYPE_CHECKING:

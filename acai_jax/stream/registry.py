@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from acai_jax.errors import PacketError, StreamError
 from acai_jax.files import write_atomically
-from acai_jax.pretrained import cache_folder
+from acai_jax.network.pretrained import cache_folder
 
 log: Final = logging.getLogger("acai_jax.stream")
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from typing import Final
 
-from acai_jax.score import Scorer
+from acai_jax.score.scorer import Scorer
 from acai_jax.stream.kafka import Connection
 from acai_jax.stream.loop import Stream
 from acai_jax.stream.metrics import Health, Metrics, MetricsServer

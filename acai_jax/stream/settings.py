@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from acai_jax.errors import StreamError
-from acai_jax.schema import Preset
+from acai_jax.surveys.ztf import Preset
 
 ENVIRONMENT: Final = "ACAI_JAX_KAFKA_"
 """Prefix of environment variables: ACAI_JAX_KAFKA_SASL_PASSWORD sets sasl.password."""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from acai_jax.errors import OutputError
-from acai_jax.model import HeadBank
-from acai_jax.schema import UNIX_EPOCH_JD, Preset
+from acai_jax.network.bank import HeadBank
 from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE, StreamTable
 from acai_jax.stream.work import PLACE_KEY, Outcome
+from acai_jax.surveys.ztf import Preset
+from acai_jax.times import UNIX_EPOCH_JD
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

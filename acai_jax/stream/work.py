@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from acai_jax.alerts.packet import AlertPacket
 from acai_jax.errors import Reject, reason_of
-from acai_jax.filters import apply_filter, named_filter
-from acai_jax.packet import AlertPacket
-from acai_jax.schema import Preset
-from acai_jax.score import Scorer, score_table_schema
+from acai_jax.filters.expressions import apply_filter, named_filter
+from acai_jax.score.columns import score_table_schema
+from acai_jax.score.scorer import Scorer
 from acai_jax.stream.intake import decode_message
 from acai_jax.stream.outputs import ScoreEncoder
 from acai_jax.stream.registry import SchemaRegistry
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE
+from acai_jax.surveys.ztf import Preset
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

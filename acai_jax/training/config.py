@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import tyro
 
-from acai_jax.head_config import HeadConfig, check_class_names
-from acai_jax.schema import CLASSES
+from acai_jax.classes import CLASSES
+from acai_jax.network.head_config import HeadConfig, check_class_names
 
 ClassWeights = Literal["none", "frequency", "fixed", "balanced"]
 

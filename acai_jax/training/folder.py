@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from acai_jax.checkpoints import HEADS_FOLDER, is_checkpoint
 from acai_jax.errors import OutputError
 from acai_jax.files import lock_folder, put_in_place
+from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint
 from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 

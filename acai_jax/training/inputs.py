@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int, Int64
 
-from acai_jax.datasets import Records, open_dataset
+from acai_jax.datasets.labels import COLUMNS
+from acai_jax.datasets.records import Records, open_dataset
 from acai_jax.errors import DatasetError
 from acai_jax.files import write_atomically
-from acai_jax.labels import COLUMNS
-from acai_jax.schema import FEATURE_NAMES, STAMP_SIZE, Preset
+from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE, Preset
 from acai_jax.training.step import Batches
 
 _READERS = 8  # threads that read ahead, where stamps are streamed

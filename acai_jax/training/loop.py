@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32
 from rich.console import Console
 
-from acai_jax.checkpoints import HEADS_FOLDER, load_heads, save_heads
 from acai_jax.errors import TrainingError
-from acai_jax.model import HeadBank
+from acai_jax.network.bank import HeadBank
+from acai_jax.network.checkpoints import HEADS_FOLDER, load_heads, save_heads
 from acai_jax.processes import finishing
 from acai_jax.training import protocol
 from acai_jax.training.config import Config

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 
+from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import DatasetError
-from acai_jax.schema import SENTINEL
-from acai_jax.splits import stable_hash
+from acai_jax.surveys.ztf import SENTINEL
 from acai_jax.training.members import Member
 
 _LARGEST_RATIO = 4.0  # of class weights that adjust themselves: more would spoil the calibration

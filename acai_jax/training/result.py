@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from importlib import metadata
 
-from acai_jax.checkpoints import load_heads
 from acai_jax.errors import CheckpointError
-from acai_jax.model import HeadBank, abstract_heads, append_head, replace_head, with_weights
+from acai_jax.network.bank import HeadBank, abstract_heads, append_head, replace_head
+from acai_jax.network.checkpoints import load_heads
+from acai_jax.network.head import with_weights
 from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 from acai_jax.training.members import Member

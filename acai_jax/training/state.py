@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt32
 
-from acai_jax.checkpoints import load_state, save_state
 from acai_jax.errors import CheckpointError
-from acai_jax.model import HeadBank, head_weights
+from acai_jax.network.bank import HeadBank
+from acai_jax.network.checkpoints import load_state, save_state
+from acai_jax.network.head import head_weights
 from acai_jax.training.config import Config
 from acai_jax.training.members import Member
 from acai_jax.training.protocol import Task, first_control, norm_statistics

@@ -18,17 +18,11 @@ import optax
 from flax import nnx
 from jaxtyping import Bool, Float, Int, UInt32
 
-from acai_jax.model import (
-    Head,
-    HeadConfig,
-    abstract_heads,
-    apply_heads,
-    head_weights,
-    take_head,
-    with_weights,
-)
-from acai_jax.separable import cpu_compiler_options
-from acai_jax.splits import stable_hash
+from acai_jax.datasets.splits import stable_hash
+from acai_jax.network.bank import abstract_heads, apply_heads, take_head
+from acai_jax.network.head import Head, head_weights, with_weights
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.network.separable import cpu_compiler_options
 
 _ADAM_EPSILON = 1e-7  # the published models'
 _CPU_MICROBATCH = 2  # alerts whose images fit in a core's cache

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from acai_jax import cli, training
-from acai_jax.model import HeadConfig
+from acai_jax import training
+from acai_jax.commands import main as cli
+from acai_jax.network.head_config import HeadConfig
 from acai_jax.training import Config
 from train import main
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from acai_jax.datasets import Records, load_split
+from acai_jax.datasets.records import Records, load_split
 from acai_jax.errors import DatasetError
 from acai_jax.training import inputs
 from acai_jax.training.inputs import dataset_facts, fits_in_memory

@@ -20,20 +20,16 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto import event_pb2
 
-from acai_jax.checkpoints import load_heads, save_heads
-from acai_jax.datasets import load_split
-from acai_jax.errors import (
-    CheckpointError,
-    DatasetError,
-    LabelsError,
-    OutputError,
-    TrainingError,
-)
-from acai_jax.evaluate import Model, evaluate
-from acai_jax.labelled import open_source
-from acai_jax.labels import read_labels
-from acai_jax.model import HeadBank, HeadConfig, create_heads, head_weights, take_head
-from acai_jax.score import Scorer
+from acai_jax.datasets.labels import read_labels
+from acai_jax.datasets.records import load_split
+from acai_jax.errors import CheckpointError, DatasetError, LabelsError, OutputError, TrainingError
+from acai_jax.evaluate.labelled import open_source
+from acai_jax.evaluate.run import Model, evaluate
+from acai_jax.network.bank import HeadBank, create_heads, take_head
+from acai_jax.network.checkpoints import load_heads, save_heads
+from acai_jax.network.head import head_weights
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.score.scorer import Scorer
 from acai_jax.training import Config, loop, train
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """The members of a run: each has its own values, whatever is beside it."""
 
-from acai_jax.head_config import HeadConfig
+from acai_jax.network.head_config import HeadConfig
 from acai_jax.training import Config
 from acai_jax.training.members import members_of
 

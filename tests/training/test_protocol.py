@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from acai_jax.errors import DatasetError
-from acai_jax.schema import SENTINEL
+from acai_jax.surveys.ztf import SENTINEL
 from acai_jax.training import Config, protocol
 from acai_jax.training.members import members_of
 

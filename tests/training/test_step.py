@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acai_jax.model import HeadConfig, with_weights
+from acai_jax.network.head import with_weights
+from acai_jax.network.head_config import HeadConfig
 from acai_jax.training import step
 from acai_jax.training.step import Batches, Data, Programs, Settings, put, take
 

@@ -13,8 +13,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
+from acai_jax.alerts.sources import Encoded, encoded_alerts
 from acai_jax.errors import Reject, SourceError
-from acai_jax.sources import Encoded, encoded_alerts
 from tfds_builders.gathering.local import (
     Place,
     Tally,
@@ -25,12 +25,12 @@ from tfds_builders.gathering.local import (
     rejects_file,
     select,
 )
-from tfds_builders.gathering.plan import Plan, read_wanted
-from tfds_builders.gathering.records import Example
+from tfds_builders.gathering.plan import BuildPlan, read_wanted
+from tfds_builders.gathering.records import Record
 
 
 def gather(
-    plan: Plan, files: Sequence[Path], rejects: Path, runner: Any, options: Any
+    plan: BuildPlan, files: Sequence[Path], rejects: Path, runner: Any, options: Any
 ) -> tuple[Tally, list[str]]:
     """Runs the pipeline, and waits for it.
 
@@ -85,7 +85,7 @@ def _pieces(source: tuple[int, str]) -> Iterator[tuple[int, int, Encoded]]:
         yield number, 0, Encoded(path, Reject(str(error), origin=path))
 
 
-def _select(piece: tuple[int, int, Encoded], plan: Plan) -> Iterator[Any]:
+def _select(piece: tuple[int, int, Encoded], plan: BuildPlan) -> Iterator[Any]:
     file, number, encoded = piece
     wanted = read_wanted(plan.folder)
     selection = select([encoded], plan)
@@ -101,14 +101,14 @@ def _select(piece: tuple[int, int, Encoded], plan: Plan) -> Iterator[Any]:
     yield TaggedOutput("tally", selection.tally)
 
 
-def _store(group: tuple[int, Iterable[tuple[Place, Example]]], plan: Plan) -> None:
+def _store(group: tuple[int, Iterable[tuple[Place, Record]]], plan: BuildPlan) -> None:
     shard, records = group
     folder = plan.shard_folder(shard)
     shutil.rmtree(folder, ignore_errors=True)  # of a try that failed
     append_records(folder / "records.pickle", records)
 
 
-def _count_once(counted: tuple[int, int], plan: Plan) -> Tally:
+def _count_once(counted: tuple[int, int], plan: BuildPlan) -> Tally:
     row, records = counted
     tally = Tally({("label_found",): 1})
     if records:

@@ -18,17 +18,18 @@ import loky
 import numpy as np
 
 from acai_jax import workers
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.prepare import chunks
+from acai_jax.alerts.sources import Encoded, decode, encoded_alerts
+from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import Reject, reason_of
-from acai_jax.packet import AlertPacket
-from acai_jax.schema import DRB_INDEX
-from acai_jax.sources import Encoded, decode, encoded_alerts
-from acai_jax.splits import stable_hash
+from acai_jax.surveys.ztf import DRB_INDEX
 from acai_jax.text import spreadsheet_safe
-from tfds_builders.gathering.plan import Plan, Wanted, read_wanted
-from tfds_builders.gathering.records import Example, example
+from tfds_builders.gathering.plan import BuildPlan, Wanted, read_wanted
+from tfds_builders.gathering.records import Record, example
 
 if TYPE_CHECKING:
-    from acai_jax.drb import BraaiStandIn
+    from acai_jax.network.drb import BraaiStandIn
 
 Tally = collections.Counter[tuple[str, ...]]
 """Counts of ("alerts",), ("unlabelled",), ("reject", kind), ("record", split, class), ..."""
@@ -51,7 +52,7 @@ class Found(NamedTuple):
 
     row: int
     kept: bool
-    record: Example | None
+    record: Record | None
     origin: str | None
 
 
@@ -72,7 +73,7 @@ class Selection:
     source_bytes: int
 
 
-def select(chunk: list[Encoded], plan: Plan) -> Selection:
+def select(chunk: list[Encoded], plan: BuildPlan) -> Selection:
     """Decodes a chunk and makes the records of its labelled alerts."""
     wanted = read_wanted(plan.folder)
     selection = Selection([], [], Tally(), sum(piece.source_bytes for piece in chunk))
@@ -94,8 +95,8 @@ def select(chunk: list[Encoded], plan: Plan) -> Selection:
 
 
 def _record_or_reject(
-    alert: AlertPacket | Reject, row: int, wanted: Wanted, plan: Plan
-) -> Example | Reject | None:
+    alert: AlertPacket | Reject, row: int, wanted: Wanted, plan: BuildPlan
+) -> Record | Reject | None:
     if isinstance(alert, Reject):
         return alert
     if stable_hash(alert.objectId) != wanted.name[row]:
@@ -110,7 +111,7 @@ def _record_or_reject(
         return Reject(reason_of(error), alert.candid, alert.objectId, alert.origin)
 
 
-def fill_drb(selection: Selection, plan: Plan) -> None:
+def fill_drb(selection: Selection, plan: BuildPlan) -> None:
     """Braai's score where a packet had no `drb`, as the scorer does it; or a reject."""
     missing = [
         (index, found, found.record)
@@ -129,20 +130,20 @@ def fill_drb(selection: Selection, plan: Plan) -> None:
             selection.rejects.append(reject)
 
 
-def _lacks_drb(record: Example) -> bool:
+def _lacks_drb(record: Record) -> bool:
     return record.get("drb_source") == "braai"
 
 
 @functools.lru_cache(maxsize=1)
 def _stand_in(weights: Path | None) -> "BraaiStandIn":
     # JAX takes seconds to import, and few datasets need it
-    from acai_jax.drb import BraaiStandIn
+    from acai_jax.network.drb import BraaiStandIn
 
     return BraaiStandIn(weights)
 
 
 def gather(
-    plan: Plan,
+    plan: BuildPlan,
     files: Sequence[Path],
     rejects: Path,
     num_workers: int | None,
@@ -163,7 +164,7 @@ def gather(
     wanted = read_wanted(plan.folder)
     found, kept = np.zeros((2, len(wanted.candid)), bool)
     tally = Tally()
-    chunked = enumerate(workers.chunks(encoded_alerts(files)))
+    chunked = enumerate(chunks(encoded_alerts(files)))
     select_in_worker = functools.partial(_select_and_store, plan=plan)
     with rejects_file(rejects) as write_rejects:
         for number, selection in workers.map_chunks(chunked, select_in_worker, num_workers):
@@ -184,7 +185,9 @@ def gather(
     return tally
 
 
-def _select_and_store(numbered: tuple[int, list[Encoded]], plan: Plan) -> tuple[int, Selection]:
+def _select_and_store(
+    numbered: tuple[int, list[Encoded]], plan: BuildPlan
+) -> tuple[int, Selection]:
     """Runs in a worker, which keeps the records itself: they are too large to be sent around."""
     number, chunk = numbered
     selection = select(chunk, plan)
@@ -195,8 +198,8 @@ def _select_and_store(numbered: tuple[int, list[Encoded]], plan: Plan) -> tuple[
 def _store(
     selection: Selection,
     number: int,
-    plan: Plan,
-    ready: Callable[[Example], bool] = lambda record: True,
+    plan: BuildPlan,
+    ready: Callable[[Record], bool] = lambda record: True,
 ) -> None:
     """Adds the records that are ready to the files of their shards, one file per process."""
     wanted = read_wanted(plan.folder)
@@ -207,13 +210,13 @@ def _store(
             selection.found[place] = found._replace(record=None)
 
 
-def record_key(plan: Plan, wanted: Wanted, row: int) -> tuple[str, ...]:
+def record_key(plan: BuildPlan, wanted: Wanted, row: int) -> tuple[str, ...]:
     """What a record is counted as: its split and class."""
     split, _ = plan.shards[int(wanted.shard[row])]
     return "record", split, plan.classes[int(wanted.label[row])]
 
 
-def append_records(path: Path, records: Iterable[tuple[Place, Example]]) -> None:
+def append_records(path: Path, records: Iterable[tuple[Place, Record]]) -> None:
     """Adds records to a file, which is made with its folder where there is none."""
     try:
         file = path.open("ab")
@@ -225,12 +228,12 @@ def append_records(path: Path, records: Iterable[tuple[Place, Example]]) -> None
             pickle.dump(record, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def read_records(folder: Path) -> list[tuple[int, Example]]:
+def read_records(folder: Path) -> list[tuple[int, Record]]:
     """The records of a shard in their order, whatever the order in which they were gathered.
 
     Of an alert's records, the one from the first place in the sources is taken.
     """
-    first: dict[int, tuple[Place, Example]] = {}
+    first: dict[int, tuple[Place, Record]] = {}
     for path in folder.iterdir():
         for place, record in _unpickle(path):
             candid = record["candid"]
@@ -240,7 +243,7 @@ def read_records(folder: Path) -> list[tuple[int, Example]]:
     return [(key, first[candid][1]) for key, candid in order]
 
 
-def _unpickle(path: Path) -> Iterator[tuple[Place, Example]]:
+def _unpickle(path: Path) -> Iterator[tuple[Place, Record]]:
     with path.open("rb") as file:
         while True:
             try:

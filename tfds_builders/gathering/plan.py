@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from acai_jax.schema import Preset
-from acai_jax.splits import SPLITS, split_of, stable_hash
+from acai_jax.datasets.splits import SPLITS, split_of, stable_hash
+from acai_jax.surveys.ztf import Preset
 
 if TYPE_CHECKING:  # workers have no use for polars
-    from acai_jax.labels import Labels
+    from acai_jax.datasets.labels import Labels
 
 SHARD_RECORDS = 2048
 """Records of a shard, about: 100 MB, the largest stretch that is ever in memory."""
@@ -26,7 +26,7 @@ SplitBy = Literal["objectId", "candid"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What every process of a build knows; small, because it travels with each piece of work.
 
     Attributes:
@@ -68,8 +68,8 @@ class Wanted:
     Attributes:
         candid: (n,) int64.
         name: (n,) uint64, the stable hash of the objectId.
-        label: (n,) uint64, a code; see `Plan.classes`.
-        shard: (n,) uint64, an index into `Plan.shards`.
+        label: (n,) uint64, a code; see `BuildPlan.classes`.
+        shard: (n,) uint64, an index into `BuildPlan.shards`.
     """
 
     candid: np.ndarray
@@ -94,7 +94,7 @@ def make_plan(
     public_only: bool,
     weights: Path | None,
     split_by: SplitBy,
-) -> Plan:
+) -> BuildPlan:
     """Decides the split, shard and place of every labelled alert, and writes them to `folder`."""
     table = labels.table
     classes = tuple(sorted(table["label"].unique()))
@@ -119,7 +119,7 @@ def make_plan(
     )
     folder.mkdir()
     np.save(folder / "wanted.npy", np.stack(columns))
-    return Plan(folder, preset, stamps, public_only, weights, classes, shards)
+    return BuildPlan(folder, preset, stamps, public_only, weights, classes, shards)
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,17 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from acai_jax.packet import AlertPacket
-from acai_jax.preprocess import alert_arrays
-from acai_jax.schema import CUTOUTS, DATASET_FIELDS, TEXT_FIELDS, Preset
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.preprocess import alert_arrays
+from acai_jax.surveys.ztf import CUTOUTS, DATASET_FIELDS, TEXT_FIELDS, Preset
 
-Example = dict[str, Any]
+Record = dict[str, Any]
 
 CANDIDATE_FIELDS = tuple(name for name in DATASET_FIELDS if name not in TEXT_FIELDS)
 """Numbers of `candidate` that a record of raw stamps keeps."""
 
 
-def example(packet: AlertPacket, label: str, preset: Preset, *, stamps: bool) -> Example:
+def example(packet: AlertPacket, label: str, preset: Preset, *, stamps: bool) -> Record:
     """One record. Where its `drb_source` is "braai", its `drb` is still NaN.
 
     Raises:

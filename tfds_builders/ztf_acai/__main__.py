@@ -14,10 +14,10 @@ from absl import logging
 from rich.table import Table
 from rich.text import Text
 
-from acai_jax.console import clear_errors, console
+from acai_jax.commands.console import clear_errors, console
+from acai_jax.datasets.splits import SPLITS
 from acai_jax.errors import AcaiError, DatasetError, RejectLimit
-from acai_jax.schema import Preset
-from acai_jax.splits import SPLITS
+from acai_jax.surveys.ztf import Preset
 
 from . import AcaiConfig, Builder
 
@@ -128,7 +128,7 @@ def _print_summary(builder: Builder, facts: Mapping[str, Any]) -> None:
     if facts["rejects"]:
         console.print(f"every reject: {builder.data_path / 'rejects.csv'}")
     console.print(
-        f"read it: acai_jax.datasets.load_split({str(builder.data_path)!r}, 'train')",
+        f"read it: acai_jax.datasets.records.load_split({str(builder.data_path)!r}, 'train')",
         soft_wrap=True,
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from acai_jax.schema import CUTOUTS, FEATURE_NAMES, STAMP_SIZE
+from acai_jax.surveys.ztf import CUTOUTS, FEATURE_NAMES, STAMP_SIZE
 from tfds_builders.gathering.records import CANDIDATE_FIELDS
 
 

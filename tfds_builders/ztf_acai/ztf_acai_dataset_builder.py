@@ -22,16 +22,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from acai_jax.alerts.preprocess import check_preset
+from acai_jax.alerts.sources import Paths, source_files
+from acai_jax.datasets.labels import Labels, read_labels
+from acai_jax.datasets.splits import RULE
 from acai_jax.errors import DatasetError, RejectsError
 from acai_jax.files import lock_folder
-from acai_jax.labels import Labels, read_labels
-from acai_jax.preprocess import check_preset
-from acai_jax.schema import Preset
-from acai_jax.sources import Paths, source_files
-from acai_jax.splits import RULE
+from acai_jax.surveys.ztf import Preset
 from tfds_builders.gathering import local
-from tfds_builders.gathering.plan import Plan, SplitBy, make_plan
-from tfds_builders.gathering.records import CANDIDATE_FIELDS, Example
+from tfds_builders.gathering.plan import BuildPlan, SplitBy, make_plan
+from tfds_builders.gathering.records import CANDIDATE_FIELDS, Record
 
 from .features import record_features
 from .formats import ARRAY_RECORD, ExampleWriter, to_tf_data
@@ -230,7 +230,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             files if self.settings.count else [f for f in files if own not in f.absolute().parents]
         )
 
-    def _plan(self, folder: Path, labels: Labels) -> Plan:
+    def _plan(self, folder: Path, labels: Labels) -> BuildPlan:
         config = self.settings
         return make_plan(
             folder,
@@ -276,8 +276,8 @@ class Builder(tfds.core.ShardBasedBuilder):
 
     def _write(
         self,
-        plan: Plan,
-        read: Callable[[Path], Iterable[tuple[int, Example]]],
+        plan: BuildPlan,
+        read: Callable[[Path], Iterable[tuple[int, Record]]],
         dl_manager: tfds.download.DownloadManager,
         config: tfds.download.DownloadConfig,
     ) -> None:
@@ -328,7 +328,7 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-def _read_once(folder: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, Example]]:
+def _read_once(folder: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, Record]]:
     """The records of a shard, whose files are then no longer needed."""
     found = local.read_records(folder)
     shutil.rmtree(folder)  # the dataset takes its place on the disk

@@ -1,0 +1,1 @@
+"""Bytes become alert packets, and packets become arrays."""

@@ -1,0 +1,86 @@
+"""Stamps of a few alerts of a table, read again from the files that the alerts came from."""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from acai_jax.alerts.sources import Paths, decode, encoded_alerts, source_files
+from acai_jax.alerts.stamps import Images, readable_stamps
+from acai_jax.errors import Reject
+
+Report = Callable[[int, int], None]
+"""Is told how many bytes are read, and how many there are to read."""
+
+
+def read_stamps(
+    files: Sequence[Path],
+    candids: Collection[int],
+    origins: Collection[str] | None = None,
+    report: Report = lambda *_: None,
+) -> dict[int, Images]:
+    """The stamps of some alerts, by candid; reading ends when all are found.
+
+    Args:
+        files: where to look.
+        candids: of the alerts.
+        origins: files, and members of archives, that the alerts came from: all else is skipped.
+        report: told how far it is.
+
+    Example:
+        >>> read_stamps([], [1105522281015015000])
+        {}
+    """
+    wanted = set(candids)
+    found: dict[int, Images] = {}
+    done, total = 0, sum(file.stat().st_size for file in files)
+    for encoded in encoded_alerts(files):
+        if len(found) == len(wanted):
+            break
+        done += encoded.source_bytes
+        report(done, total)
+        if origins is not None and encoded.origin not in origins:
+            continue
+        for alert in decode(encoded):
+            if not isinstance(alert, Reject) and alert.candid in wanted:
+                found.setdefault(alert.candid, readable_stamps(alert.cutouts))
+    report(total, total)
+    return found
+
+
+def stamps_of_table(
+    rows: pl.DataFrame, paths: Paths | None = None, report: Report = lambda *_: None
+) -> dict[int, Images]:
+    """The stamps of some rows of a score table, by candid, as far as they can be had.
+
+    Args:
+        rows: with columns candid and, if `paths` is not given, origin.
+        paths: where the alerts lie; by default where they came from, if they are still there.
+        report: as for `read_stamps`.
+
+    Raises:
+        SourceError: one of `paths` does not exist.
+
+    Example:
+        >>> stamps_of_table(pl.DataFrame({"candid": [1], "origin": ["gone.tar.gz:1.avro"]}))
+        {}
+    """
+    candids = rows["candid"].drop_nulls().to_list()
+    if paths is not None:
+        return read_stamps(source_files(paths), candids, report=report)
+    if "origin" not in rows.columns:
+        return {}
+    origins = rows["origin"].drop_nulls().unique(maintain_order=True).to_list()
+    files = {file: None for origin in origins if (file := _file_of(origin))}
+    return read_stamps(list(files), candids, set(origins), report) if files else {}
+
+
+def _file_of(origin: str) -> Path | None:
+    """The file of an origin: an archive's members follow after a colon."""
+    while True:
+        if os.path.isfile(origin):
+            return Path(origin)
+        origin, colon, _ = origin.rpartition(":")
+        if not colon:
+            return None

@@ -1,0 +1,313 @@
+"""One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
+
+import binascii
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from acai_jax.alerts import avro, foreign
+from acai_jax.errors import AvroError, PacketError, Reject, reason_of
+from acai_jax.surveys.ztf import (
+    CUTOUTS,
+    HISTORIES,
+    INTEGER_FIELDS,
+    REQUIRED_FIELDS,
+    TABLE_FIELDS,
+    TEXT_FIELDS,
+)
+from acai_jax.text import printable
+from acai_jax.times import DATES
+
+Value = float | int | str | bool | bytes | None
+
+_INT64: Final = range(-(2**63), 2**63)
+_NUMBER_FIELDS: Final = tuple(name for name in TABLE_FIELDS if name not in TEXT_FIELDS)
+
+_PLAUSIBLE: Final = {
+    "jd": DATES,
+    "ra": (0.0, 360.0),
+    "dec": (-90.0, 90.0),
+}
+_WANTED: Final = foreign.MARKS.union(
+    {"objectId", "candid", "candidate", "schemavsn", "publisher"}, CUTOUTS
+)
+_MAX_TEXT: Final = 64  # names of objects have 12 characters, those of minor planets up to 25
+_MAX_STAMP_TEXT: Final = 2 * 2**20
+_FORMULA: Final = ("=", "+", "-", "@")  # what spreadsheets compute
+_GZIP_OR_FITS: Final = (b"\x1f\x8b", b"SIMPLE", b"XTENSION", b"BITPIX")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class AlertPacket:
+    """One ZTF alert, as it was sent.
+
+    Attributes:
+        objectId: name of the object, such as "ZTF20aaelulu".
+        candid: identifier of this alert; an exact 64-bit integer.
+        candidate: scalar fields of the packet's `candidate` record, units as in the ZTF schema
+            (magpsf [mag], ra, dec [deg], jd [day], fwhm [pixel], sky [DN], ...).
+        cutouts: gzipped FITS bytes of the science, template and difference stamps, or None.
+        schemavsn: version of the packet's schema, where the packet says it.
+        prv_candidates: earlier detections and limits; None unless histories were asked for.
+        fp_hists: forced photometry; None unless histories were asked for.
+        origin: file (and member) that the packet came from.
+
+    Source: https://github.com/ZwickyTransientFacility/ztf-avro-alert, schemas 3.0 to 4.02.
+    """
+
+    objectId: str  # noqa: N815 - the packet's own field name
+    candid: int
+    candidate: Mapping[str, Value]
+    cutouts: tuple[bytes | None, bytes | None, bytes | None]
+    schemavsn: str | None = None
+    prv_candidates: tuple[Mapping[str, Value], ...] | None = None
+    fp_hists: tuple[Mapping[str, Value], ...] | None = None
+    origin: str | None = None
+
+
+def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
+    """Reads one alert from the bytes of one message: an Avro container with its schema inside.
+
+    Args:
+        raw: what a ZTF Kafka message, or a file of the public archive, holds.
+        histories: also read `prv_candidates` and `fp_hists` (slower).
+
+    Raises:
+        PacketError: the bytes are not one sound ZTF alert; the message says why.
+
+    Example:
+        >>> read_packet(b"not an alert")
+        Traceback (most recent call last):
+        acai_jax.errors.AvroError: not an Avro container: its magic bytes are missing
+    """
+    # two are enough to know: a hostile message holds millions
+    found: list[tuple[dict[str, Any], str | None]] = []
+    for item in itertools.islice(container_records(raw, histories=histories), 2):
+        if isinstance(item, AvroError):
+            raise item
+        found.append(item)
+    if len(found) != 1:
+        number = "more than one record" if found else "no record"
+        raise PacketError(f"not one alert: the container holds {number}")
+    ((record, name),) = found
+    return packet_from_record(record, schema_name=name)
+
+
+def container_records(
+    raw: bytes, *, histories: bool = False
+) -> Iterator[tuple[dict[str, Any], str | None] | AvroError]:
+    """The records of an Avro container, and an error for what cannot be read of it.
+
+    Yields:
+        (record, full name of its schema, which tells whose packet it is), or an `AvroError`.
+    """
+    if not raw.startswith(avro.MAGIC):
+        yield AvroError(f"not an Avro container: {foreign.not_a_container(raw[:512])}")
+        return
+    try:
+        header = avro.read_header(raw)
+    except AvroError as error:
+        yield error
+        return
+    name = avro.record_name(header.schema)
+    for item in avro.read_container(raw, wanted_fields(histories), header=header):
+        yield item if isinstance(item, AvroError) else (item, name)
+
+
+def wanted_fields(histories: bool) -> frozenset[str]:
+    """The top-level fields that a packet needs, or that tell other surveys' packets apart."""
+    return _WANTED.union(HISTORIES) if histories else _WANTED
+
+
+def skipped_fields(histories: bool) -> frozenset[str]:
+    """The top-level fields that a reader may step over."""
+    return frozenset() if histories else frozenset(HISTORIES)
+
+
+def packet_from_record(
+    record: Mapping[str, Any], origin: str | None = None, schema_name: str | None = None
+) -> AlertPacket:
+    """Validates a decoded record (from Avro, JSON or Parquet).
+
+    Args:
+        record: the packet's top level; `candid` may stand in `candidate` alone, and a cutout may
+            be null, a record with `stampData`, or bare; its bytes may be base64 text.
+        origin: file that it came from, for messages.
+        schema_name: full name of its Avro schema, where it has one.
+
+    Raises:
+        PacketError: a field is missing, of a wrong type or implausible, or the alert is of
+            another survey.
+
+    Example:
+        >>> packet_from_record({"objectId": "ZTF20aaelulu", "candid": 1.1e18})
+        Traceback (most recent call last):
+        acai_jax.errors.PacketError: missing field: candidate
+    """
+    if other := foreign.not_a_packet(record, schema_name):
+        raise PacketError(f"not a ZTF alert: {other}")
+    candidate = record.get("candidate")
+    if not isinstance(candidate, Mapping):
+        flat = " (a flat table holds no packets)" if "jd" in record and "ra" in record else ""
+        raise PacketError(f"missing field: candidate{flat}")
+    object_id = record.get("objectId")
+    if object_id is None:
+        raise PacketError("missing field: objectId")
+    if not object_id or not _is_text(object_id):
+        raise PacketError(f"wrong type: objectId is {_shown(object_id)}, not {_TEXT}")
+    candid = _candid(record.get("candid"))
+    if candid is None and (candid := _candid(candidate.get("candid"))) is None:
+        raise PacketError("missing field: candid")
+    _check_types(candidate)
+    schemavsn = record.get("schemavsn")
+    return AlertPacket(
+        objectId=object_id,
+        candid=candid,
+        candidate=candidate,
+        cutouts=(
+            _stamp_data(record, CUTOUTS[0]),
+            _stamp_data(record, CUTOUTS[1]),
+            _stamp_data(record, CUTOUTS[2]),
+        ),
+        schemavsn=schemavsn if isinstance(schemavsn, str) else None,
+        prv_candidates=_history(record, "prv_candidates"),
+        fp_hists=_history(record, "fp_hists"),
+        origin=origin,
+    )
+
+
+def packet_or_reject(
+    record: Mapping[str, Any], origin: str | None = None, schema_name: str | None = None
+) -> AlertPacket | Reject:
+    """As `packet_from_record`, with a `Reject` in place of whatever is raised."""
+    try:
+        return packet_from_record(record, origin, schema_name)
+    except Exception as error:
+        return reject_of(error, record, origin)
+
+
+def reject_of(error: Exception, record: object, origin: str | None = None) -> Reject:
+    """The reject for a record that caused an error, with its candid and objectId where known.
+
+    Example:
+        >>> reject_of(PacketError("null stamp"), {"candid": "7", "objectId": "ZTF20aaelulu"})
+        Reject(reason='null stamp', candid=7, objectId='ZTF20aaelulu', origin=None)
+    """
+    candid = object_id = None
+    try:
+        if isinstance(record, Mapping):
+            candid, object_id = _identity(record)
+    except Exception:  # the record itself is what raises
+        pass
+    return Reject(reason_of(error), candid, object_id, origin)
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    inner = record.get("candidate")
+    inner = inner if isinstance(inner, Mapping) else {}
+    candids = (record.get("candid"), inner.get("candid"), record.get("i:candid"))
+    candid = next((known for value in candids if (known := _known(value)) is not None), None)
+    names = (record.get("objectId"), record.get("i:objectId"))
+    return candid, next((name for name in names if name and _is_text(name)), None)
+
+
+def _known(candid: object) -> int | None:
+    try:
+        return _candid(candid)
+    except PacketError:
+        return None
+
+
+def _is_int64(value: float) -> bool:
+    return value.is_integer() and int(value) in _INT64
+
+
+_TEXT: Final = f"text of up to {_MAX_TEXT} printable characters that starts no formula"
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is short and harmless in a terminal, a page, a table and a spreadsheet."""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
+        return False
+    return not value.startswith(_FORMULA) or _is_number(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value in a message, however large it is."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if value in _INT64 else f"of {value.bit_length()} bits"
+    if isinstance(value, str):
+        return f"'{printable(value, 40)}'"
+    return f"a {type(value).__name__}"
+
+
+def _candid(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    # a float has lost the last digits: two alerts of one exposure would become one
+    if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
+        raise PacketError(f"wrong type: candid is {_shown(value)}, not a 64-bit integer")
+    return value
+
+
+def _check_types(candidate: Mapping[str, Any]) -> None:
+    """Raises unless every field that a score table carries has the type of its column."""
+    for name in _NUMBER_FIELDS:
+        value = candidate.get(name)
+        if type(value) is float:
+            # a columnar file stores a nullable integer as a float, its null as NaN
+            if name in INTEGER_FIELDS and not (math.isnan(value) or _is_int64(value)):
+                raise PacketError(f"wrong type: candidate.{name} is {value!r}, not an integer")
+        elif value is not None and (type(value) is not int or value not in _INT64):
+            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not a number")
+    for name in TEXT_FIELDS:
+        value = candidate.get(name)
+        if not (value is None or isinstance(value, int) or _is_text(value)):
+            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not {_TEXT}")
+    for name in REQUIRED_FIELDS:
+        value = candidate.get(name)
+        if value is None or not math.isfinite(value):
+            raise PacketError(f"missing field: candidate.{name} is {value!r}")
+    for name, (low, high) in _PLAUSIBLE.items():
+        if not low <= candidate[name] <= high:
+            value = candidate[name]
+            raise PacketError(
+                f"implausible value: candidate.{name} is {value!r}, not in {low} to {high}"
+            )
+
+
+def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:
+    cutout = record.get(name)
+    data = cutout.get("stampData") if isinstance(cutout, Mapping) else cutout
+    if data is None or isinstance(data, bytes):
+        return data
+    if isinstance(data, str) and len(data) <= _MAX_STAMP_TEXT:
+        try:
+            decoded = binascii.a2b_base64(data)
+        except ValueError:
+            decoded = b""
+        if decoded.startswith(_GZIP_OR_FITS):
+            return decoded
+    raise PacketError(f"wrong type: {name} is {type(data).__name__}, not bytes")
+
+
+def _history(record: Mapping[str, Any], name: str) -> tuple[Mapping[str, Value], ...] | None:
+    rows = record.get(name)
+    if rows is None:
+        return None
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
+        raise PacketError(f"wrong type: {name} is not an array of records")
+    return tuple(rows)

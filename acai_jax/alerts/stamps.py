@@ -1,0 +1,163 @@
+"""Gzipped FITS cutouts -> float32 images, with a fast path for the stamps that ZTF sends."""
+
+import functools
+import io
+import re
+import warnings
+from typing import cast
+
+import numpy as np
+from isal import isal_zlib
+from jaxtyping import Float32
+
+from acai_jax.errors import StampError, reason_of
+from acai_jax.surveys.ztf import STAMP_SIZE
+
+Image = Float32[np.ndarray, "h w"]
+_OfAnySize = Float32[np.ndarray, "_ _"]  # an alert's stamps may differ in size
+Images = tuple[_OfAnySize | None, _OfAnySize | None, _OfAnySize | None]
+"""Science, template and difference stamp; None where one cannot be read."""
+
+_BLOCK = 2880  # FITS files are made of blocks of this many bytes
+_CARD = 80
+_MAX_FITS_BYTES = 2**20  # fifty times a stamp: room for odd headers, none for a gzip bomb
+_GZIP = 31  # window bits: gzip framing, checksum verified
+_GZIP_ERROR = cast(type[Exception], isal_zlib.error)
+
+
+def decode_stamp(data: bytes | None) -> Image:
+    """Decodes one cutout.
+
+    Args:
+        data: gzipped FITS (plain FITS is taken too); the first image that it holds is used.
+
+    Returns:
+        The image as stored, rows in FITS order [DN], native float32. NaN and huge values stay.
+
+    Raises:
+        StampError: there is no cutout, or it is no image of at most 63 x 63 pixels.
+
+    Example:
+        >>> decode_stamp(None)
+        Traceback (most recent call last):
+        acai_jax.errors.StampError: null stamp
+
+    Source: FITS standard 4.0; ZTF cutouts have BITPIX -32 and one header block.
+    """
+    if data is None:
+        raise StampError("null stamp")
+    try:
+        return _decoded(data)
+    except StampError:
+        raise
+    except Exception as error:
+        raise StampError(f"damaged stamp: {reason_of(error)}") from None
+
+
+def _decoded(data: bytes) -> Image:
+    fits = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+    if len(fits) > _MAX_FITS_BYTES:
+        raise StampError("damaged stamp: its FITS file is larger than any stamp's")
+    shape = _plain_shape(fits[:_BLOCK])
+    if shape is None:
+        return _decode_with_astropy(fits)
+    height, width = _check_shape(shape)
+    if len(fits) < _BLOCK + 4 * height * width:
+        raise StampError("truncated stamp: its FITS data are cut short")
+    image = np.frombuffer(fits, ">f4", height * width, _BLOCK)
+    return image.reshape(height, width).astype(np.float32)
+
+
+def readable_stamps(cutouts: tuple[bytes | None, bytes | None, bytes | None]) -> Images:
+    """The three stamps of an alert, to look at: None in place of what cannot be read.
+
+    Example:
+        >>> readable_stamps((None, b"no stamp", None))
+        (None, None, None)
+    """
+
+    def readable(data: bytes | None) -> Image | None:
+        try:
+            return decode_stamp(data)
+        except Exception:
+            return None
+
+    science, template, difference = map(readable, cutouts)
+    return science, template, difference
+
+
+def _gunzip(data: bytes) -> bytes:
+    inflater = isal_zlib.decompressobj(_GZIP)
+    try:
+        fits = inflater.decompress(data, _MAX_FITS_BYTES)
+    except _GZIP_ERROR as error:
+        raise StampError(f"damaged stamp: {error}") from None
+    if not inflater.eof:
+        if len(fits) >= _MAX_FITS_BYTES:
+            raise StampError("damaged stamp: its FITS file is larger than any stamp's")
+        raise StampError("truncated stamp: its gzip stream is cut short")
+    return fits
+
+
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2 or not all(1 <= n <= STAMP_SIZE for n in shape):
+        size = "x".join(map(str, shape)) or "no"
+        raise StampError(f"odd-shaped stamp: {size} pixels, not up to {STAMP_SIZE}x{STAMP_SIZE}")
+    return shape
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_shape(header: bytes) -> tuple[int, int] | None:
+    """(height, width) of a plain float32 image with one header block; None for anything else."""
+    if len(header) < _BLOCK:
+        return None
+    cards: dict[bytes, bytes] = {}
+    for start in range(0, _BLOCK, _CARD):
+        card = header[start : start + _CARD]
+        keyword = card[:8].rstrip()
+        if keyword == b"END":
+            break
+        if keyword in cards:
+            return None
+        cards[keyword] = card[10:].partition(b"/")[0].strip()
+    else:
+        return None
+    plain = {b"SIMPLE": b"T", b"BITPIX": b"-32", b"NAXIS": b"2"}
+    known = plain.keys() | {b"NAXIS1", b"NAXIS2", b"BUNIT"}
+    # packets without the SIMPLE card exist, and any unknown card may change the pixels' meaning
+    cards.setdefault(b"SIMPLE", b"T")
+    if any(cards.get(key) != value for key, value in plain.items()) or cards.keys() - known:
+        return None
+    try:
+        return int(cards[b"NAXIS2"]), int(cards[b"NAXIS1"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _decode_with_astropy(fits: bytes) -> Image:
+    from astropy.io import fits as astropy_fits
+
+    if re.search(rb"NAXIS *= *\+?\d{4}", fits):  # astropy would look up each of the axes
+        raise StampError("odd-shaped stamp: its header promises thousands of axes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with astropy_fits.open(
+                io.BytesIO(fits),
+                memmap=False,
+                ignore_missing_simple=True,
+                disable_image_compression=True,
+            ) as hdus:
+                for hdu in hdus:
+                    if not isinstance(hdu, astropy_fits.PrimaryHDU | astropy_fits.ImageHDU):
+                        continue
+                    if not hdu.shape:
+                        continue
+                    _check_shape(hdu.shape)  # before .data, which allocates what the header says
+                    return np.asarray(hdu.data).astype(np.float32)
+        except StampError:
+            raise
+        except Exception as error:  # astropy raises nearly any type on damaged files
+            problem = " ".join(f"{type(error).__name__} {error}".split())
+            raise StampError(f"damaged stamp: {problem:.200}") from None
+    raise StampError("damaged stamp: its FITS file holds no image")

@@ -1,0 +1,1 @@
+"""The command `acai-jax`: a file for each longer subcommand, and what they show."""

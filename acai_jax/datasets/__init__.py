@@ -1,0 +1,5 @@
+"""Labelled alerts as versioned datasets: labels, splits, records, and the card."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

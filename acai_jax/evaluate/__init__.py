@@ -1,0 +1,5 @@
+"""Heads held to labels: figures, intervals, where they err, and which are better."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

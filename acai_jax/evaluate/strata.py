@@ -1,0 +1,168 @@
+"""Alerts in groups whose errors may differ: filter, magnitude, sky, year, history."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float64, Int64, Shaped
+from scipy import sparse
+
+from acai_jax.coordinates import galactic
+from acai_jax.surveys.ztf import FILTERS
+from acai_jax.times import DATES, UNIX_EPOCH_JD
+
+UNKNOWN: Final = "unknown"
+_MAGNITUDES: Final = (17.0, 18.0, 19.0, 20.0)
+_LATITUDES: Final = (10.0, 20.0, 40.0)
+_DETECTIONS: Final = (2.0, 5.0, 20.0, 100.0)
+_KINDS: Final = 4  # positives, negatives, missed positives, negatives called positive
+
+
+class Breakdown(NamedTuple):
+    """Alerts, divided by one property.
+
+    Attributes:
+        title: of the property, with its unit.
+        names: of the groups, in their order; each has alerts.
+        codes: which group each alert is in.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    codes: Int64[np.ndarray, " n"]
+
+
+def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
+    """Divides alerts by filter, magnitude, galactic latitude, year and number of detections.
+
+    Args:
+        table: columns fid, magpsf [mag], ra and dec [deg], jd [day] and ndethist; an alert
+            without a value is in the group "unknown".
+
+    Example:
+        >>> columns = {"fid": 1, "magpsf": 18.4, "ra": 266.4, "dec": -28.9, "jd": 2458300.5}
+        >>> groups = break_down(pl.DataFrame({**columns, "ndethist": 7}))
+        >>> [group.names[0] for group in groups.values()]
+        ['g', '18-19', '< 10°', '2018', '5-19']
+    """
+    # what is infinite is as unknown as what is not there
+    names = ("fid", "magpsf", "ra", "dec", "jd", "ndethist")
+    values = (pl.col(name).cast(pl.Float64) for name in names)
+    table = table.select(pl.when(value.is_finite()).then(value) for value in values)
+    dated = pl.when(pl.col("jd").is_between(*DATES)).then(pl.col("jd"))
+    days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
+    year = days.cast(pl.Date).dt.year().cast(pl.Float64)
+    table = table.with_columns(latitude=galactic()[1].abs(), year=year)
+    columns = {name: table[name].to_numpy() for name in table.columns}
+    return {
+        "filter": _by_value("filter", columns["fid"], FILTERS, "fid "),
+        "magnitude": _by_edges("magpsf [mag]", columns["magpsf"], _MAGNITUDES, ""),
+        "latitude": _by_edges("galactic latitude, N or S", columns["latitude"], _LATITUDES, "°"),
+        "year": _by_value("year", columns["year"], {}, ""),
+        "ndethist": _by_edges("ndethist", columns["ndethist"], _DETECTIONS, "", whole=True),
+    }
+
+
+def _by_value(
+    title: str, values: Float64[np.ndarray, " n"], names: Mapping[int, str], prefix: str
+) -> Breakdown:
+    found, codes = np.unique(values, return_inverse=True)  # NaN comes last, once
+    shown = (
+        UNKNOWN if np.isnan(value) else names.get(int(value), f"{prefix}{int(value)}")
+        for value in found
+    )
+    return Breakdown(title, tuple(shown), codes.astype(np.int64))
+
+
+def _by_edges(
+    title: str,
+    values: Float64[np.ndarray, " n"],
+    edges: Sequence[float],
+    unit: str,
+    *,
+    whole: bool = False,
+) -> Breakdown:
+    def between(low: float, high: float) -> str:
+        last = high - 1 if whole else high
+        return f"{low:g}{unit}" if last == low else f"{low:g}-{last:g}{unit}"
+
+    names = [
+        f"< {edges[0]:g}{unit}",
+        *(between(low, high) for low, high in itertools.pairwise(edges)),
+        f"≥ {edges[-1]:g}{unit}",
+        UNKNOWN,
+    ]
+    all_codes = np.where(np.isnan(values), len(edges) + 1, np.digitize(values, edges))
+    found, codes = np.unique(all_codes, return_inverse=True)
+    return Breakdown(title, tuple(names[code] for code in found), codes.astype(np.int64))
+
+
+class ErrorCounts:
+    """Counts of positives, negatives and errors in every group, for any weights of objects.
+
+    Args:
+        breakdowns: of n alerts.
+        objects: the number of each alert's object.
+        object_count: how many objects there are.
+
+    Example:
+        >>> group = Breakdown("filter", ("g", "r"), np.array([0, 1, 1]))
+        >>> counts = ErrorCounts({"filter": group}, np.array([0, 0, 1]), 2)
+        >>> everyone = np.full(3, True)
+        >>> counts.add(everyone, np.array([True, True, False]), np.array([True, False, False]))
+        >>> counts.rates(counts.matrix() @ np.ones(2))
+        array([[[ 0.,  1.],
+                [nan,  0.]]])
+    """
+
+    def __init__(
+        self,
+        breakdowns: Mapping[str, Breakdown],
+        objects: Int64[np.ndarray, " n"],
+        object_count: int,
+    ) -> None:
+        self._breakdowns, self._objects = breakdowns, objects
+        self._object_count = object_count
+        self.groups = sum(len(each.names) for each in breakdowns.values())
+        """Groups of all breakdowns together."""
+        self._places: list[np.ndarray] = []
+        self._heads = 0
+
+    def add(
+        self,
+        scored: Bool[np.ndarray, " n"],
+        targets: Bool[np.ndarray, " n"],
+        called: Bool[np.ndarray, " n"],
+    ) -> None:
+        """Takes the next head: which alerts it scored, what they are, and what it called them."""
+        kinds = np.where(targets, 0, 1)
+        wrong = scored & (targets != called)
+        first = self._heads * self.groups
+        for each in self._breakdowns.values():
+            group = (first + each.codes) * _KINDS
+            for chosen, kind in ((scored, kinds), (wrong, kinds + 2)):
+                place = np.stack([(group + kind)[chosen], self._objects[chosen]])
+                self._places.append(place.astype(np.int32))
+            first += len(each.names)
+        self._heads += 1
+
+    def matrix(self) -> sparse.csr_array:
+        """Times the weights of objects, it gives the counts of all heads and groups."""
+        places = np.concatenate(self._places, axis=1)
+        shape = (self._heads * self.groups * _KINDS, self._object_count)
+        ones = np.ones(places.shape[1])
+        return sparse.coo_array((ones, (places[0], places[1])), shape).tocsr()
+
+    def rates(self, counts: Float64[np.ndarray, "*draws m"]) -> Float64[np.ndarray, "*draws k 2 g"]:
+        """FNR and FPR of k heads in g groups; NaN where a group has no positive, or negative."""
+        sorted_out = self.counts(counts)
+        whole, wrong = sorted_out[..., :2, :], sorted_out[..., 2:, :]
+        none = np.full(whole.shape, np.nan)
+        return np.divide(wrong, whole, out=none, where=whole > 0)
+
+    def counts(self, counts: Shaped[np.ndarray, "*draws m"]) -> Shaped[np.ndarray, "*draws k 4 g"]:
+        """Positives, negatives, missed positives and false alarms of k heads in g groups."""
+        shape = (*counts.shape[:-1], self._heads, self.groups, _KINDS)
+        return np.swapaxes(counts.reshape(shape), -1, -2)

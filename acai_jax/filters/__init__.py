@@ -1,0 +1,1 @@
+"""Filters over score tables: SQL, and MongoDB pipelines."""

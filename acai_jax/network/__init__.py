@@ -1,0 +1,1 @@
+"""The network, for one head and for banks of heads, and its weights."""

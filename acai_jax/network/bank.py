@@ -1,0 +1,157 @@
+"""A bank of heads is the tree of one head with a leading axis k.
+
+Slicing the leading axis gives one head, setting a slice replaces one, concatenating adds one: no
+other head's numbers change.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, Key
+
+from acai_jax.network.head import Head, block_weights, has_fast_form, head_weights
+from acai_jax.network.head_config import HeadConfig, check_class_names
+from acai_jax.network.separable import fast_cpu_features
+from acai_jax.surveys.ztf import Preset
+
+Provenance = Mapping[str, Any]
+"""Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
+are the labels that it was trained to find, where it has others than its own name; "temperature" is
+what its logits are divided by before they become scores, where it has been calibrated."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadBank:
+    """Heads with their names and where they come from.
+
+    Attributes:
+        heads: k heads with a leading axis.
+        classes: k names, such as ("h", "o", "n", "v", "b").
+        provenance: per class, where it comes from.
+        preset: the preprocessing that the heads were trained with.
+    """
+
+    heads: Head
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Provenance]
+    preset: Preset = "acai"
+
+    def __post_init__(self) -> None:
+        count = head_weights(self.heads)["score.bias"].shape[0]
+        if len(self.classes) != count:
+            raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
+        check_class_names(self.classes)
+        if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
+            raise ValueError(f"no version for {missing}")
+        for name in self.classes:
+            version = self.provenance[name]["version"]
+            if not (isinstance(version, str) and version.isprintable()):
+                raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
+        for name, value in zip(self.classes, self.temperatures, strict=True):
+            if not 0 < value < np.inf:
+                raise ValueError(f"temperature of {name} is {value}, not a positive number")
+
+    @property
+    def temperatures(self) -> Float32[np.ndarray, " k"]:
+        """What each head's logits are divided by before they become scores; 1 unless calibrated."""
+        return np.array(
+            [self.provenance[c].get("temperature", 1) for c in self.classes], np.float32
+        )
+
+
+def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
+    """`count` heads with independent random weights, as one tree with a leading axis.
+
+    A head's weights depend on its place and the key only, not on `count`.
+
+    Example:
+        >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
+        >>> heads.score.kernel.shape
+        (5, 16, 1)
+    """
+    # run once: XLA takes seconds to optimise what runs for microseconds
+    options = {"xla_backend_optimization_level": 0}
+    create = jax.jit(functools.partial(_create_heads, config, count), compiler_options=options)
+    return create(key)
+
+
+def _create_heads(
+    config: HeadConfig, count: int, key: Key[Array, ""], precision: str = "float32"
+) -> Head:
+    def create(index: Int[Array, ""]) -> Head:
+        return Head(config, rngs=nnx.Rngs(jax.random.fold_in(key, index)), precision=precision)
+
+    return jax.vmap(create)(jnp.arange(count))
+
+
+def apply_heads(
+    heads: Head, features: Float[Array, "b 25"], triplets: Float[Array, "b 63 63 3"]
+) -> Float[Array, "b k"]:
+    """Logits of every head for every alert, without dropout.
+
+    On the CPU the published kind of network runs in a faster form, equal to rounding.
+
+    Args:
+        heads: a bank of k heads.
+        features: raw features, in the order of `FEATURE_NAMES`; each head has its own norm.
+        triplets: normalised stamps.
+
+    Example:
+        >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
+        >>> apply_heads(heads, jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
+        (2, 5)
+    """
+    if jax.default_backend() == "cpu" and has_fast_form(heads.config):
+        weights = head_weights(heads)
+        blocks = (block_weights(weights, 0), block_weights(weights, 2))
+        image_features = fast_cpu_features(blocks, triplets)
+        logits = jax.vmap(Head.classify, in_axes=(0, None, 0))(heads, features, image_features)
+    else:
+        logits = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets)
+    return logits.T
+
+
+def stack_heads(heads: Sequence[Head]) -> Head:
+    """A bank of single heads of one kind, in the order given."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def abstract_heads(config: HeadConfig, count: int, precision: str = "float32") -> Head:
+    """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
+    return jax.eval_shape(lambda: _create_heads(config, count, jax.random.key(0), precision))
+
+
+def take_head(heads: Head, index: int) -> Head:
+    """Head `index` of a bank, as a single head without the leading axis."""
+    return jax.tree.map(lambda leaf: leaf[index], heads)
+
+
+def replace_head(heads: Head, index: int, head: Head) -> Head:
+    """A bank with head `index` replaced; every other head keeps its bytes.
+
+    Raises:
+        ValueError: the head's hyperparameters are not the bank's.
+    """
+    _check_same_kind(heads, head)
+    return jax.tree.map(lambda bank, leaf: bank.at[index].set(leaf), heads, head)
+
+
+def append_head(heads: Head, head: Head) -> Head:
+    """A bank with one head more, at the end; the others keep their bytes.
+
+    Raises:
+        ValueError: the head's hyperparameters are not the bank's.
+    """
+    _check_same_kind(heads, head)
+    return jax.tree.map(lambda bank, leaf: jnp.concatenate([bank, leaf[None]]), heads, head)
+
+
+def _check_same_kind(heads: Head, head: Head) -> None:
+    if heads.config != head.config:
+        raise ValueError(f"heads of one bank share their config: {heads.config} != {head.config}")

@@ -1,0 +1,74 @@
+"""The `drb` of alerts that were sent without one: braai's score, batch by batch."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float32, Shaped
+
+from acai_jax.errors import WeightsError
+from acai_jax.network.braai import drb_from_triplets
+from acai_jax.network.pretrained import load_braai
+
+_BATCH: Final = 32  # few alerts lack a drb: one small fixed size, compiled once
+
+
+class BraaiStandIn:
+    """braai, ready to stand in for a missing `drb`; safe to call from several threads.
+
+    Its weights are looked for once, when they are first needed.
+
+    Args:
+        weights_dir: folder with `braai_d6_m9.h5`; by default the cache.
+
+    Example:
+        >>> _, reason = BraaiStandIn("/no/such/folder").drb(np.zeros((1, 63, 63, 3), np.float32))
+        >>> reason
+        'null feature: drb, and braai cannot stand in: no braai_d6_m9.h5 in /no/such/folder'
+    """
+
+    def __init__(self, weights_dir: str | os.PathLike[str] | None = None) -> None:
+        self._weights_dir = weights_dir
+        self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
+        self._lock = threading.Lock()
+
+    def drb(
+        self, triplets: Float32[np.ndarray, "m 63 63 3"]
+    ) -> tuple[Float32[np.ndarray, " m"], str | None]:
+        """Braai's scores; or NaN and the reason, where its weights are not at hand.
+
+        A score does not depend on the alerts beside it.
+        """
+        braai = self._load()
+        if isinstance(braai, WeightsError):
+            nothing = np.full(len(triplets), np.nan, np.float32)
+            return nothing, f"null feature: drb, and braai cannot stand in: {braai}"
+        scores = [
+            np.asarray(braai(pad_rows(triplets[start : start + _BATCH], _BATCH)))
+            for start in range(0, len(triplets), _BATCH)
+        ]
+        return np.concatenate(scores)[: len(triplets)], None
+
+    def _load(self) -> Callable[[np.ndarray], Array] | WeightsError:
+        with self._lock:
+            if self._braai is None:
+                try:
+                    braai = load_braai(self._weights_dir)
+                    self._braai = functools.partial(jax.jit(drb_from_triplets), braai)
+                except WeightsError as error:
+                    self._braai = error
+            return self._braai
+
+
+def pad_rows(array: Shaped[np.ndarray, "b ..."], rows: int) -> Shaped[np.ndarray, "rows ..."]:
+    """The array, with zeros below it up to `rows` rows.
+
+    Example:
+        >>> pad_rows(np.ones(2, np.float32), 3)
+        array([1., 1., 0.], dtype=float32)
+    """
+    return np.pad(array, [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)])

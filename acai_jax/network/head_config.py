@@ -1,0 +1,95 @@
+"""The hyperparameters of a head, and the sizes of its feature maps; they need no JAX."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from acai_jax.surveys.ztf import STAMP_SIZE
+
+_MAX_NAME: Final = 64  # of a class, as of a label
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Hyperparameters of one head: those that the paper tuned, at the published values.
+
+    Attributes:
+        dense_units: widths of the two layers that read the features.
+        dense_dropout: dropout rate between them.
+        filters: output channels of each convolution; a 2x2 max pool follows every second one.
+        convolution: depthwise separable or regular 3x3 convolutions.
+        conv_dropout: dropout rate after each pool.
+        reduction: average the last feature map over its pixels, or flatten it.
+        head_units: width of the layer that joins features and image.
+        activation: of every layer but the last, which gives a logit.
+
+    Raises:
+        ValueError: a count or a rate that makes no network.
+
+    Source: Duev & van der Walt 2021 (arXiv:2111.12142), section 3.
+    """
+
+    dense_units: tuple[int, int] = (64, 32)
+    dense_dropout: float = 0.25
+    filters: tuple[int, ...] = (16, 16, 32, 32)
+    convolution: Literal["separable", "regular"] = "separable"
+    conv_dropout: float = 0.25
+    reduction: Literal["average", "flatten"] = "average"
+    head_units: int = 16
+    activation: Literal["relu", "elu", "tanh"] = "relu"
+
+    def __post_init__(self) -> None:
+        if not self.filters or len(self.filters) % 2 or input_size(len(self.filters) // 2) is None:
+            raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
+        if min(*self.dense_units, *self.filters, self.head_units) < 1:
+            raise ValueError(f"every layer needs a unit or more: {self}")
+        if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
+            raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
+
+
+def input_size(blocks: int) -> int | None:
+    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
+
+    'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
+    computed: 60 of 63 suffice for two blocks.
+
+    Example:
+        >>> input_size(2)
+        60
+    """
+    size = output_size(blocks)
+    if size < 1:
+        return None
+    for _ in range(blocks):
+        size = 2 * size + 4
+    return size
+
+
+def output_size(blocks: int) -> int:
+    """Rows and columns of the feature map after `blocks` blocks."""
+    size = STAMP_SIZE
+    for _ in range(blocks):
+        size = (size - 4) // 2
+    return size
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises a `ValueError` unless each name can be a column's and a file's, and none comes twice.
+
+    Example:
+        >>> check_class_names(["h", "h_version"])
+        Traceback (most recent call last):
+        ValueError: 'h_version' can be no class's name: it would be taken for the version of 'h'
+    """
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"classes must be different names, one or more: {tuple(names)}")
+    for name in names:
+        if not (isinstance(name, str) and name.strip(".") and name.isprintable()) or "/" in name:
+            raise ValueError(f"{name!r:.80} can be no class's name: it can be no file's")
+        if len(name) > _MAX_NAME:
+            raise ValueError(f"{name!r:.80} can be no class's name: it is too long")
+        if name.endswith("_version"):
+            of = name.removesuffix("_version")
+            raise ValueError(
+                f"{name!r} can be no class's name: it would be taken for the version of {of!r}"
+            )

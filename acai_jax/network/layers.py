@@ -1,0 +1,95 @@
+"""The layers that a head is made of, beside those of Flax."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from acai_jax.network.separable import separable_conv
+from acai_jax.surveys.ztf import FEATURE_NAMES, SENTINEL
+
+
+class SeparableConv(nnx.Module):
+    """A 3x3 depthwise convolution, then a pointwise one, with bias and without padding."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, precision: str = "float32", rngs: nnx.Rngs
+    ) -> None:
+        initialise = nnx.initializers.glorot_uniform()
+        # drawn in the shape that Keras gives it, which sets the scale
+        depthwise = initialise(rngs.params(), (3, 3, inputs, 1))[..., 0]
+        self.depthwise = nnx.Param(depthwise)
+        self.pointwise = nnx.Param(initialise(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.precision = precision
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
+        """The convolution, without activation."""
+        weights = (self.depthwise[...], self.pointwise[...], self.bias[...])
+        return separable_conv(x, *weights, self.precision)
+
+
+class Constant(nnx.Variable):
+    """Numbers that are stored with the weights, and not trained."""
+
+
+class FeatureNorm(nnx.Module):
+    """How one head normalises its features; as created, it leaves every bit as it is.
+
+    A feature becomes (feature - centre) / scale, cut off at +-limit. The survey's sentinel, which
+    is no measurement, becomes `sentinel`.
+
+    Example:
+        >>> norm = FeatureNorm()
+        >>> norm.limit[...] = jnp.full(25, 3.0)
+        >>> norm(jnp.full((1, 25), 7.0))[0, :2].tolist(), norm(jnp.full((1, 25), -999.0))[0, 0]
+        ([3.0, 3.0], Array(-999., dtype=float32))
+    """
+
+    def __init__(self) -> None:
+        count = len(FEATURE_NAMES)
+        self.centre = Constant(jnp.zeros(count))
+        self.scale = Constant(jnp.ones(count))
+        self.limit = Constant(jnp.full(count, jnp.inf, jnp.float32))
+        self.sentinel = Constant(jnp.full(count, SENTINEL, jnp.float32))
+
+    def __call__(self, features: Float[Array, "b 25"]) -> Float[Array, "b 25"]:
+        """The features, normalised."""
+        stored = (self.centre, self.scale, self.limit, self.sentinel)
+        centre, scale, limit, sentinel = (
+            jax.lax.stop_gradient(constant[...])[None] for constant in stored
+        )
+        measured = jnp.clip((features - centre) / scale, -limit, limit)
+        return jnp.where(features == SENTINEL, sentinel, measured)
+
+
+class Dropout(nnx.Module):
+    """Dropout whose rate may be a traced number, so that programs can be vmapped over rates.
+
+    Rates are rounded to 1/256: a mask costs a quarter of the random bits that way. It acts in a
+    view made by `nnx.view(module, deterministic=False)` only.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.deterministic = True
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Called by `nnx.view`."""
+        self.deterministic = self.deterministic if deterministic is None else deterministic
+
+    def __call__(
+        self, x: Float[Array, "..."], key: Key[Array, ""] | None, rate: Float[Array, ""] | None
+    ) -> Float[Array, "..."]:
+        """`x` with a share `rate` (by default the module's own) set to 0, and the rest raised."""
+        if self.deterministic:
+            return x
+        if key is None:
+            raise ValueError("dropout is active: pass a key at the call")
+        share = jnp.asarray(self.rate if rate is None else rate, jnp.float32)
+        threshold = jnp.clip(jnp.round(share * 256), 0, 255)
+        # drawn as bytes, each would cost as much as a whole word
+        words = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 4)), jnp.uint32)
+        random = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*x.shape[:-1], -1)
+        kept = random[..., : x.shape[-1]] >= threshold.astype(jnp.uint8)
+        return jnp.where(kept, x * (256 / (256 - threshold)), 0)

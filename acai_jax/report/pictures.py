@@ -1,0 +1,171 @@
+"""The picture of one alert: its three stamps, its scores and its key features."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.stamps import Image, decode_stamp
+from acai_jax.classes import CLASS_NAMES
+from acai_jax.errors import StampError
+from acai_jax.surveys.ztf import FILTERS, KEY_FEATURES
+
+# Okabe and Ito's colours, which colour-blind readers tell apart
+CLASS_COLOURS: Final = {
+    "h": "#0072B2",
+    "o": "#E69F00",
+    "n": "#009E73",
+    "v": "#CC79A7",
+    "b": "#D55E00",
+}
+
+
+def draw_alert(
+    packet: AlertPacket,
+    scores: Mapping[str, float | None],
+    path: str | os.PathLike[str],
+    *,
+    reason: str | None = None,
+    preset: str = "acai",
+    used_drb: str | None = None,
+) -> None:
+    """Draws one alert to a PNG.
+
+    Stamps are shown with north up, as far as ZTF's orientation goes: science and template in a
+    logarithmic stretch, the difference in a linear one, between the 1st and 99th percentile.
+
+    Args:
+        packet: the alert.
+        scores: score of each class; None where there is none.
+        path: the PNG to write.
+        reason: why there are no scores, where there are none.
+        preset: whose preprocessing made the scores.
+        used_drb: the drb behind the scores, where it is not the packet's.
+
+    Example:
+        >>> import tempfile
+        >>> candidate = {"fid": 1, "jd": 2458900.5, "ra": 10.0, "dec": -5.0}
+        >>> packet = AlertPacket("ZTF20aaelulu", 1, candidate, (None, None, None))
+        >>> draw_alert(packet, {"h": 0.97}, tempfile.mkdtemp() + "/alert.png")
+    """
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    grid = figure.add_gridspec(2, 6, height_ratios=(3, 2.2))
+    titles = ("Science", "Template", "Difference")
+    for index, (title, data) in enumerate(zip(titles, packet.cutouts, strict=True)):
+        axes = figure.add_subplot(grid[0, 2 * index : 2 * index + 2])
+        draw_stamp(axes, data, logarithmic=title != "Difference")
+        axes.set_title(title)
+    _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
+    _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
+    band = FILTERS.get(int(_number(packet, "fid")), "?")
+    figure.suptitle(
+        f"{packet.objectId}    candid {packet.candid}\n"
+        f"JD {_number(packet, 'jd'):.5f}   {band} band   "
+        f"RA {_number(packet, 'ra'):.5f}°   Dec {_number(packet, 'dec'):+.5f}°   preset {preset}",
+        fontsize=12,
+    )
+    figure.savefig(path, dpi=130, format="png")
+
+
+def draw_stamp(axes: Axes, data: bytes | None, *, logarithmic: bool) -> None:
+    """Draws one cutout into `axes`, or the reason why there is none to draw."""
+    try:
+        draw_image(axes, decode_stamp(data), logarithmic=logarithmic)
+    except StampError as error:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=9)
+
+
+def draw_image(axes: Axes, image: Image, *, logarithmic: bool) -> None:
+    """Draws one stamp into `axes`, stretched as `stretch` does it."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    shown = stretch(image, logarithmic=logarithmic)
+    axes.imshow(shown, cmap="bone", origin="upper", vmin=0, vmax=1, interpolation="nearest")
+
+
+def stretch(image: Image, *, logarithmic: bool) -> Image:
+    """An image flipped as ZTF is shown, from 0 at its 1st percentile to 1 at its 99th.
+
+    Pixels that are NaN, infinite or ±3.4e38 count as missing and come out as NaN.
+
+    Example:
+        >>> ramp = np.linspace(0, 1, 63 * 63, dtype=np.float32).reshape(63, 63)
+        >>> float(stretch(ramp, logarithmic=False).max())
+        1.0
+    """
+    image = np.flipud(image).astype(np.float64)
+    image[~(np.abs(image) < 1e30)] = np.nan
+    if np.isnan(image).all():
+        return image.astype(np.float32)
+    low, high = np.nanpercentile(image, [1, 99])
+    scaled = np.clip((image - low) / (high - low or 1.0), 0, 1)
+    if logarithmic:
+        scaled = np.log1p(100 * scaled) / math.log1p(100)
+    return scaled.astype(np.float32)
+
+
+def _draw_scores(axes: Axes, scores: Mapping[str, float | None], reason: str | None) -> None:
+    names = list(scores)[::-1]
+    values = [scores[name] or 0.0 for name in names]
+    colours = [CLASS_COLOURS.get(name, "#555555") for name in names]
+    axes.barh([CLASS_NAMES.get(name, name) for name in names], values, color=colours)
+    for row, name in enumerate(names):
+        score = scores[name]
+        if score is not None:
+            text = f"{score:.3f}" if score >= 5e-4 else f"{score:.1e}"
+            inside = score > 0.85
+            axes.text(
+                score - 0.01 if inside else score + 0.01,
+                row,
+                text,
+                va="center",
+                ha="right" if inside else "left",
+                color="white" if inside else "black",
+            )
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score")
+    axes.spines[["top", "right"]].set_visible(False)
+    if reason:
+        axes.text(
+            0.5,
+            0.5,
+            f"not scored\n{reason}",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            wrap=True,
+        )
+
+
+def _draw_features(axes: Axes, packet: AlertPacket, used_drb: str | None) -> None:
+    axes.axis("off")
+    rows = []
+    for name, unit in KEY_FEATURES:
+        value = packet.candidate.get(name)
+        text = "null" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        if name == "drb" and used_drb:
+            unit = f"(used: {used_drb})"
+        rows.append(f"{name:<11}{text:>9} {unit}")
+    half = (len(rows) + 1) // 2
+    for column, part in enumerate((rows[:half], rows[half:])):
+        axes.text(
+            0.02 + 0.5 * column,
+            0.98,
+            "\n".join(part),
+            family="monospace",
+            va="top",
+            fontsize=9,
+            linespacing=1.5,
+        )
+
+
+def _number(packet: AlertPacket, name: str) -> float:
+    value = packet.candidate.get(name)
+    return float(value) if isinstance(value, int | float) else math.nan

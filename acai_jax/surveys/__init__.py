@@ -1,0 +1,1 @@
+"""Who sends alerts: every fact about a survey, and nothing else knows it."""

@@ -1,0 +1,60 @@
+import pytest
+
+from acai_jax.alerts.foreign import not_a_container, not_a_packet
+
+
+@pytest.mark.parametrize(
+    ("name", "survey"),
+    [
+        ("lsst.v10_0.alert", "LSST"),
+        ("desirt.alert", "DECam"),
+        ("rapid.v00_02.alert", "Roman"),
+        ("pgir.alert", "Palomar Gattini-IR"),
+        ("winter.alert", "WINTER"),
+        ("turbo.alert", "TURBO"),
+        ("ztf.alert", None),
+        ("ztf_v4.alert", None),
+        ("broker.enriched.Alert", None),
+        ("winter", None),
+        ("alert", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_namespace_tells_the_survey(name, survey):
+    said = not_a_packet({"objectId": "ZTF20aaelulu", "candid": 1}, name)
+    assert said is None if survey is None else f"a packet of {survey};" in said
+
+
+@pytest.mark.parametrize(
+    ("record", "survey"),
+    [
+        ({"diaSource": {}, "ssMatches": None}, "Roman"),
+        ({"diaSource": {}}, "LSST"),
+        ({"objectid": "x"}, "WINTER"),
+        ({"publisher": "DESIRT", "objectId": "c4d_260708"}, "DECam"),
+        ({"publisher": "pgirdps"}, "Palomar Gattini-IR"),
+        ({"publisher": "turbo_test"}, "TURBO"),
+    ],
+)
+def test_without_a_namespace_fields_tell(record, survey):
+    assert f"a packet of {survey};" in not_a_packet(record)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"", "empty"),
+        (bytes(512), "zeros"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+        (b"/annex/objects/MD5E-s1", "git-annex"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b"<html><head>", "web page"),
+        (b"\0\0\0\x03\xe8\x02x", "schema id 1000"),
+        (b"\0\x18ZTF18aamyaaj\0\xb2", "Fink"),
+        (b"PK\3\4", "magic bytes"),
+    ],
+)
+def test_bytes_that_are_no_container(head, said):
+    assert said in not_a_container(head)
+    assert "LSST" not in not_a_container(head)

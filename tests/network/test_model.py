@@ -1,0 +1,209 @@
+"""The network: against nnx.Conv and Keras, and as a bank of independent heads."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from references import nnx_separable_conv
+
+from acai_jax.network import model
+from acai_jax.network.bank import apply_heads, create_heads
+from acai_jax.network.head import Head
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.network.separable import cpu_compiler_options
+
+VARIANTS = [
+    HeadConfig(),
+    HeadConfig(convolution="regular", filters=(4, 8), dense_units=(7, 5)),
+    HeadConfig(reduction="flatten", filters=(4, 4, 6, 8, 8, 8), head_units=3),
+    HeadConfig(activation="tanh", filters=(4, 4, 8, 8)),
+    HeadConfig(activation="elu", filters=(3, 5)),
+]
+
+
+def inputs(count: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 3, (count, 25)).astype(np.float32)
+    triplets = rng.normal(0, 1, (count, 63, 63, 3)).astype(np.float32)
+    triplets /= np.sqrt((triplets**2).sum((1, 2), keepdims=True))
+    return jnp.asarray(features), jnp.asarray(triplets)
+
+
+def reference_logits(head: Head, features: jax.Array, triplets: jax.Array) -> jax.Array:
+    """The published architecture spelled out with nnx.Conv on the uncropped stamps."""
+    x = triplets
+    for index, conv in enumerate(head.convs):
+        weights = model.head_weights(conv)
+        x = jax.nn.relu(nnx_separable_conv(**weights)(x))
+        if index % 2:
+            x = nnx.max_pool(x, (2, 2), (2, 2))
+    image = x.mean((1, 2))
+    dense = jax.nn.relu(head.dense_2(jax.nn.relu(head.dense_1(features))))
+    joined = jax.nn.relu(head.join(jnp.concatenate([dense, image], -1)))
+    return head.score(joined)[:, 0]
+
+
+def test_head_equals_nnx_conv_reference():
+    head = Head(HeadConfig(), rngs=nnx.Rngs(3))
+    features, triplets = inputs(4)
+    chex.assert_trees_all_close(
+        head(features, triplets), reference_logits(head, features, triplets), atol=2e-6, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["h", "b"])
+def test_published_head_equals_keras(real_data, name):
+    import keras
+
+    from acai_jax.network.pretrained import read_head, read_keras_weights
+
+    path = real_data / "acai_h5" / f"acai_{name}.d1_dnn_20201130.h5"
+    layers = keras.layers
+    image = x = keras.Input((63, 63, 3))
+    features = y = keras.Input((25,))
+    for index, filters in enumerate((16, 16, 32, 32), 1):
+        conv = layers.SeparableConv2D(filters, 3, activation="relu", name=f"conv_conv_{index}")
+        x = conv(x)
+        if index % 2 == 0:
+            x = layers.MaxPooling2D(2)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    for index, units in enumerate((64, 32), 1):
+        y = layers.Dense(units, activation="relu", name=f"dense_fc_{index}")(y)
+    z = layers.Dense(16, activation="relu", name="fc_1")(layers.concatenate([y, x]))
+    network = keras.Model([features, image], layers.Dense(1, name="score")(z))
+    for layer, weights in read_keras_weights(path).items():
+        order = ("depthwise_kernel", "pointwise_kernel", "kernel", "bias")
+        network.get_layer(layer).set_weights([weights[n] for n in order if n in weights])
+    arrays = inputs(8, seed=1)
+    expected = np.asarray(network([np.asarray(a) for a in arrays], training=False))[:, 0]
+    np.testing.assert_allclose(read_head(path)(*arrays), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_bank_gives_each_head_its_own_logits(config):
+    heads = create_heads(config, 3, jax.random.key(1))
+    features, triplets = inputs(3)
+    logits = apply_heads(heads, features, triplets)
+    assert logits.shape == (3, 3)
+    for index in range(3):
+        alone = model.take_head(heads, index)(features, triplets)
+        chex.assert_trees_all_close(logits[:, index], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_does_not_depend_on_how_many_there_are():
+    few = create_heads(HeadConfig(), 2, jax.random.key(5))
+    many = create_heads(HeadConfig(), 5, jax.random.key(5))
+    for index in range(2):
+        chex.assert_trees_all_equal(
+            model.head_weights(model.take_head(few, index)),
+            model.head_weights(model.take_head(many, index)),
+        )
+
+
+def test_replacing_and_adding_heads_leaves_the_others_bytes():
+    heads = create_heads(HeadConfig(), 3, jax.random.key(0))
+    other = model.take_head(create_heads(HeadConfig(), 1, jax.random.key(9)), 0)
+    replaced = model.head_weights(model.replace_head(heads, 1, other))
+    grown = model.head_weights(model.append_head(heads, other))
+    before, new = model.head_weights(heads), model.head_weights(other)
+    for name, weights in before.items():
+        np.testing.assert_array_equal(replaced[name][0], weights[0])
+        np.testing.assert_array_equal(replaced[name][1], new[name])
+        np.testing.assert_array_equal(replaced[name][2], weights[2])
+        np.testing.assert_array_equal(grown[name][:3], weights)
+        np.testing.assert_array_equal(grown[name][3], new[name])
+
+
+def test_heads_of_another_kind_are_refused():
+    heads = create_heads(HeadConfig(), 2, jax.random.key(0))
+    other = Head(HeadConfig(head_units=8), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="share their config"):
+        model.append_head(heads, other)
+    with pytest.raises(ValueError, match="share their config"):
+        model.replace_head(heads, 0, other)
+
+
+def test_dropout_acts_only_in_a_training_view_and_follows_its_key():
+    head = Head(HeadConfig(), rngs=nnx.Rngs(0))
+    features, triplets = inputs(8)
+    training = nnx.view(head, deterministic=False)
+    first = training(features, triplets, key=jax.random.key(0))
+    again = training(features, triplets, key=jax.random.key(0))
+    second = training(features, triplets, key=jax.random.key(1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.allclose(first, second)
+    quiet = head(features, triplets, key=jax.random.key(0))
+    chex.assert_trees_all_equal(quiet, head(features, triplets))
+
+
+def test_weights_round_trip_by_name_and_errors_name_the_weight():
+    heads = create_heads(HeadConfig(), 2, jax.random.key(0))
+    weights = dict(model.head_weights(heads))
+    abstract = model.abstract_heads(HeadConfig(), 2)
+    restored = model.with_weights(abstract, weights)
+    chex.assert_trees_all_equal(model.head_weights(restored), model.head_weights(heads))
+    with pytest.raises(
+        ValueError, match=r"weights score\.bias: float32\[2, 2\], not float32\[2, 1\]"
+    ):
+        model.with_weights(abstract, weights | {"score.bias": jnp.zeros((2, 2))})
+    with pytest.raises(ValueError, match="unknown weights: surplus"):
+        model.with_weights(abstract, weights | {"surplus": jnp.zeros(1)})
+    del weights["convs.2.pointwise"]
+    with pytest.raises(ValueError, match=r"missing weights: convs\.2\.pointwise"):
+        model.with_weights(abstract, weights)
+
+
+def test_rows_and_columns_beyond_the_crop_change_nothing():
+    head = Head(HeadConfig(), rngs=nnx.Rngs(0))
+    features, triplets = inputs(2)
+    size = model.input_size(2)
+    assert size == 60
+    disturbed = triplets.at[:, size:].set(1e3).at[:, :, size:].set(1e3)
+    chex.assert_trees_all_equal(head(features, triplets), head(features, disturbed))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"filters": (16,)}, {"filters": ()}, {"filters": (4,) * 10}, {"head_units": 0}]
+)
+def test_impossible_hyperparameters_are_refused(changes):
+    with pytest.raises(ValueError, match=r"filters must be pairs|needs a unit"):
+        HeadConfig(**changes)
+
+
+def bank_gradients(heads, features, triplets, keys):
+    """Each head's loss and gradients on its own batch, dropout active where there are keys."""
+
+    def loss(head, features, triplets, key):
+        head = head if key is None else nnx.view(head, deterministic=False)
+        logits = head(features, triplets, key=key)
+        targets = (jnp.arange(len(logits)) % 2).astype(jnp.float32)
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+
+    axes = (0, 0, 0, None if keys is None else 0)
+    found, gradients = jax.vmap(jax.value_and_grad(loss), axes)(heads, features, triplets, keys)
+    return found, model.head_weights(gradients)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_fast_training_form_agrees_for_all_weights_of_all_heads(dropout, monkeypatch):
+    heads = create_heads(HeadConfig(), 2, jax.random.key(0))
+    features, triplets = inputs(10)
+    features, triplets = features.reshape(2, 5, 25), 20 * triplets.reshape(2, 5, 63, 63, 3)
+    keys = jax.random.split(jax.random.key(7)) if dropout else None
+    options = cpu_compiler_options()
+    # new functions: what is compiled is kept by function
+    fast = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
+    plain = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
+    loss, gradients = fast(heads, features, triplets, keys)
+    monkeypatch.setattr(model, "_has_fast_form", lambda config: False)
+    plain_loss, expected = plain(heads, features, triplets, keys)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    for name, gradient in expected.items():
+        if not name.startswith("norm."):
+            assert (np.abs(gradient) > 0).any((*range(1, gradient.ndim),)).all(), name
+        np.testing.assert_allclose(
+            gradients[name], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max(), err_msg=name
+        )
