@@ -18,6 +18,7 @@ from acai_jax.alerts.preprocess import AlertArrays, alert_arrays, check_preset
 from acai_jax.alerts.sources import Encoded, decode
 from acai_jax.errors import Reject, reason_of
 from acai_jax.surveys.ztf import (
+    CUTOUTS,
     DRB_INDEX,
     FEATURE_NAMES,
     INTEGER_FIELDS,
@@ -92,8 +93,9 @@ def prepare_alerts(
     """Rows and arrays of alerts that are decoded already; never raises for what one holds."""
     check_preset(preset)
     columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
-    arrays: list[AlertArrays] = []
     accepted: list[int] = []
+    features = np.empty((len(alerts), len(FEATURE_NAMES)), np.float32)
+    triplets = np.empty((len(alerts), STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
     for row, alert in enumerate(alerts):
         result, values = _row(alert, preset)
         for name, value in zip(TABLE_FIELDS, values, strict=True):
@@ -109,14 +111,11 @@ def prepare_alerts(
             columns["reason"].append(None)
             if result.drb_source == "rb":
                 columns["drb"][row] = float(result.features[DRB_INDEX])
-            arrays.append(result)
+            features[len(accepted)], triplets[len(accepted)], _ = result
             accepted.append(row)
-    count = len(arrays)
-    features = np.empty((count, len(FEATURE_NAMES)), np.float32)
-    triplets = np.empty((count, STAMP_SIZE, STAMP_SIZE, 3), np.float32)
-    for index, result in enumerate(arrays):
-        features[index], triplets[index], _ = result
-    return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
+    count = len(accepted)
+    rows = np.array(accepted, np.int64)
+    return Prepared(columns, rows, features[:count], triplets[:count], source_bytes)
 
 
 def _row(alert: AlertPacket | Reject, preset: Preset) -> tuple[AlertArrays | Reject, Sequence[Any]]:
