@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from acai_jax.classes import CLASSES
-from acai_jax.network import model
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.pretrained import load_published
@@ -158,7 +157,7 @@ def programs(weights: Path) -> Iterator[timing.Program]:
     usual = Ours("acai_jax", weights, batches)
     other = "one head after the other" if usual.programs.together else "one program for all heads"
     swapped = Ours(f"acai_jax, {other}", weights, batches, together=not usual.programs.together)
-    with mock.patch.object(model, "_has_fast_form", return_value=False):
+    with mock.patch("acai_jax.network.head.has_fast_form", return_value=False):
         plain = Ours("acai_jax, one program, plain form", weights, batches, together=True)
     by_keras = [
         float(one.test_on_batch([features, triplets], targets))

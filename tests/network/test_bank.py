@@ -9,10 +9,16 @@ import pytest
 from flax import nnx
 from references import nnx_separable_conv
 
-from acai_jax.network import model
-from acai_jax.network.bank import apply_heads, create_heads
-from acai_jax.network.head import Head
-from acai_jax.network.head_config import HeadConfig
+from acai_jax.network.bank import (
+    abstract_heads,
+    append_head,
+    apply_heads,
+    create_heads,
+    replace_head,
+    take_head,
+)
+from acai_jax.network.head import Head, head_weights, with_weights
+from acai_jax.network.head_config import HeadConfig, input_size
 from acai_jax.network.separable import cpu_compiler_options
 
 VARIANTS = [
@@ -36,7 +42,7 @@ def reference_logits(head: Head, features: jax.Array, triplets: jax.Array) -> ja
     """The published architecture spelled out with nnx.Conv on the uncropped stamps."""
     x = triplets
     for index, conv in enumerate(head.convs):
-        weights = model.head_weights(conv)
+        weights = head_weights(conv)
         x = jax.nn.relu(nnx_separable_conv(**weights)(x))
         if index % 2:
             x = nnx.max_pool(x, (2, 2), (2, 2))
@@ -89,7 +95,7 @@ def test_bank_gives_each_head_its_own_logits(config):
     logits = apply_heads(heads, features, triplets)
     assert logits.shape == (3, 3)
     for index in range(3):
-        alone = model.take_head(heads, index)(features, triplets)
+        alone = take_head(heads, index)(features, triplets)
         chex.assert_trees_all_close(logits[:, index], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -98,17 +104,17 @@ def test_a_head_does_not_depend_on_how_many_there_are():
     many = create_heads(HeadConfig(), 5, jax.random.key(5))
     for index in range(2):
         chex.assert_trees_all_equal(
-            model.head_weights(model.take_head(few, index)),
-            model.head_weights(model.take_head(many, index)),
+            head_weights(take_head(few, index)),
+            head_weights(take_head(many, index)),
         )
 
 
 def test_replacing_and_adding_heads_leaves_the_others_bytes():
     heads = create_heads(HeadConfig(), 3, jax.random.key(0))
-    other = model.take_head(create_heads(HeadConfig(), 1, jax.random.key(9)), 0)
-    replaced = model.head_weights(model.replace_head(heads, 1, other))
-    grown = model.head_weights(model.append_head(heads, other))
-    before, new = model.head_weights(heads), model.head_weights(other)
+    other = take_head(create_heads(HeadConfig(), 1, jax.random.key(9)), 0)
+    replaced = head_weights(replace_head(heads, 1, other))
+    grown = head_weights(append_head(heads, other))
+    before, new = head_weights(heads), head_weights(other)
     for name, weights in before.items():
         np.testing.assert_array_equal(replaced[name][0], weights[0])
         np.testing.assert_array_equal(replaced[name][1], new[name])
@@ -121,9 +127,9 @@ def test_heads_of_another_kind_are_refused():
     heads = create_heads(HeadConfig(), 2, jax.random.key(0))
     other = Head(HeadConfig(head_units=8), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="share their config"):
-        model.append_head(heads, other)
+        append_head(heads, other)
     with pytest.raises(ValueError, match="share their config"):
-        model.replace_head(heads, 0, other)
+        replace_head(heads, 0, other)
 
 
 def test_dropout_acts_only_in_a_training_view_and_follows_its_key():
@@ -141,25 +147,25 @@ def test_dropout_acts_only_in_a_training_view_and_follows_its_key():
 
 def test_weights_round_trip_by_name_and_errors_name_the_weight():
     heads = create_heads(HeadConfig(), 2, jax.random.key(0))
-    weights = dict(model.head_weights(heads))
-    abstract = model.abstract_heads(HeadConfig(), 2)
-    restored = model.with_weights(abstract, weights)
-    chex.assert_trees_all_equal(model.head_weights(restored), model.head_weights(heads))
+    weights = dict(head_weights(heads))
+    abstract = abstract_heads(HeadConfig(), 2)
+    restored = with_weights(abstract, weights)
+    chex.assert_trees_all_equal(head_weights(restored), head_weights(heads))
     with pytest.raises(
         ValueError, match=r"weights score\.bias: float32\[2, 2\], not float32\[2, 1\]"
     ):
-        model.with_weights(abstract, weights | {"score.bias": jnp.zeros((2, 2))})
+        with_weights(abstract, weights | {"score.bias": jnp.zeros((2, 2))})
     with pytest.raises(ValueError, match="unknown weights: surplus"):
-        model.with_weights(abstract, weights | {"surplus": jnp.zeros(1)})
+        with_weights(abstract, weights | {"surplus": jnp.zeros(1)})
     del weights["convs.2.pointwise"]
     with pytest.raises(ValueError, match=r"missing weights: convs\.2\.pointwise"):
-        model.with_weights(abstract, weights)
+        with_weights(abstract, weights)
 
 
 def test_rows_and_columns_beyond_the_crop_change_nothing():
     head = Head(HeadConfig(), rngs=nnx.Rngs(0))
     features, triplets = inputs(2)
-    size = model.input_size(2)
+    size = input_size(2)
     assert size == 60
     disturbed = triplets.at[:, size:].set(1e3).at[:, :, size:].set(1e3)
     chex.assert_trees_all_equal(head(features, triplets), head(features, disturbed))
@@ -184,7 +190,7 @@ def bank_gradients(heads, features, triplets, keys):
 
     axes = (0, 0, 0, None if keys is None else 0)
     found, gradients = jax.vmap(jax.value_and_grad(loss), axes)(heads, features, triplets, keys)
-    return found, model.head_weights(gradients)
+    return found, head_weights(gradients)
 
 
 @pytest.mark.parametrize("dropout", [False, True])
@@ -198,7 +204,7 @@ def test_fast_training_form_agrees_for_all_weights_of_all_heads(dropout, monkeyp
     fast = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
     plain = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
     loss, gradients = fast(heads, features, triplets, keys)
-    monkeypatch.setattr(model, "_has_fast_form", lambda config: False)
+    monkeypatch.setattr("acai_jax.network.head.has_fast_form", lambda config: False)
     plain_loss, expected = plain(heads, features, triplets, keys)
     np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
     for name, gradient in expected.items():
