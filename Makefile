@@ -39,10 +39,10 @@ fuzz: $(INSTALLED)
 demo: $(INSTALLED)
 	@rm -rf demo && mkdir demo
 	$(BIN)/acai-jax simulate --count 3000 --seed 0 --out demo/labelled
-	$(BIN)/python -m tfds_builders.ztf_acai demo/labelled/alerts --labels demo/labelled/labels.csv \
+	$(BIN)/acai-jax package demo/labelled/alerts --labels demo/labelled/labels.csv \
 		--data-dir demo/datasets
 	$(BIN)/acai-jax dataset demo/datasets --out demo/card
-	$(BIN)/python -m train.main --config.dataset demo/datasets --workdir demo/training \
+	$(BIN)/acai-jax train --config.dataset demo/datasets --workdir demo/training \
 		--config.max-epochs 15 --config.patience 5
 	$(BIN)/acai-jax evaluate --model demo/training --dataset demo/datasets --split test \
 		--out demo/evaluation

@@ -27,13 +27,13 @@ import fastavro
 import numpy as np
 from rich.console import Console
 
+from acai_jax.datasets.builders.ztf_acai import Builder
 from acai_jax.datasets.labels import read_labels
 from acai_jax.datasets.records import Records
 from acai_jax.simulate import write_alerts
 from acai_jax.surveys.ztf import FEATURE_NAMES
 from benchmarks import peers, timing
 from benchmarks.end_to_end import resident_megabytes
-from tfds_builders.ztf_acai import Builder
 
 READS = 2_000
 

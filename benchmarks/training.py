@@ -49,9 +49,9 @@ def package_alerts(folder: Path, count: int) -> Path:
         simulate = ["simulate", "--count", str(count), "--seed", str(SEED_OF_ALERTS)]
         command = [sys.executable, "-m", "acai_jax", *simulate, "--out", str(alerts)]
         subprocess.run([*command, "--overwrite"], check=True)
-        build = ["-m", "tfds_builders.ztf_acai", str(alerts / "alerts")]
+        package = ["-m", "acai_jax", "package", str(alerts / "alerts")]
         labels = ["--labels", str(alerts / "labels.csv"), "--data-dir", str(dataset)]
-        subprocess.run([sys.executable, *build, *labels], check=True)
+        subprocess.run([sys.executable, *package, *labels], check=True)
     return dataset
 
 

@@ -27,8 +27,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 def simulated_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packaged dataset of 300 simulated alerts; every class is in training and validation."""
     # after the import hook; most tests need none of it
+    from acai_jax.datasets.builders.ztf_acai import Builder
     from acai_jax.simulate import write_alerts
-    from tfds_builders.ztf_acai import Builder
 
     folder = tmp_path_factory.mktemp("simulated")
     write_alerts(folder, 300, seed=2, num_workers=0)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import acai_jax
+import acai_jax.report
+from tests.filters.test_expressions import score_table
 
 PACKAGE = Path(acai_jax.__file__).parent
 MODULES = sorted(
@@ -43,7 +46,9 @@ def test_only_checkpoints_imports_orbax():
 
 @pytest.mark.parametrize("peer", ["tensorflow.", "keras", "onnxruntime"])
 def test_peers_are_never_needed(peer):
-    assert not any(f"{name}.".startswith(peer) for m in MODULES for name in imports(source(m)))
+    users = {m for m in MODULES if any(f"{n}.".startswith(peer) for n in imports(source(m)))}
+    # for those who ask for a `tf.data.Dataset`
+    assert users == ({"datasets.builders.ztf_acai.formats"} if peer == "tensorflow." else set())
 
 
 def test_only_writers_use_fastavro():
@@ -66,6 +71,25 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_command_line_starts_without_jax():
     assert not loaded_after("import acai_jax.commands.main") & {"jax", "flax"}
+
+
+def test_result_types_and_pages_need_no_jax():
+    names = ", ".join(acai_jax.report.__all__)
+    loaded = loaded_after(f"import acai_jax.evaluate.results\nfrom acai_jax.report import {names}")
+    assert not loaded & {"jax", "flax"}
+
+
+def test_filters_and_their_reports_need_no_jax(tmp_path):
+    night = {"jd": pl.lit(2460500.7), "fid": pl.lit(1), "preset": pl.lit("acai")}
+    table = score_table(50, seed=0).with_columns(**night)
+    table.write_parquet(tmp_path / "scores.parquet")
+    program = (
+        "from pathlib import Path\nfrom acai_jax.commands.filter import filter_table\n"
+        f"filter_table(Path({str(tmp_path / 'scores.parquet')!r}), where='acai_h > 0.5', "
+        f"report=Path({str(tmp_path)!r}))"
+    )
+    assert not loaded_after(program) & {"jax", "flax"}
+    assert (tmp_path / "report.html").exists()
 
 
 def test_importing_every_module_touches_no_device():

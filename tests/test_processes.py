@@ -185,7 +185,7 @@ def commands(simulated_dataset, tmp_path_factory):
             *("--out", out / "scores.parquet", "--workers", 2),
         ),
         "package": lambda out: (
-            *("-m", "tfds_builders.ztf_acai", alerts / "alerts"),
+            *(*acai, "package", alerts / "alerts"),
             *("--labels", alerts / "labels.csv", "--data-dir", out, "--workers", 2),
         ),
         "train": lambda out: (

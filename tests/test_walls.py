@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from synthetic import avro_bytes, packet_record
 
-from acai_jax import workers
 from acai_jax.alerts import archives, columnar, packet, sources, stamps
 from acai_jax.alerts import json_documents as documents
+from acai_jax.alerts import prepare as preparation
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.prepare import chunks, prepare, prepare_alerts
 from acai_jax.alerts.sources import Encoded, decode, encoded_alerts, read_alerts
@@ -92,9 +92,9 @@ def test_a_record(tmp_path, monkeypatch, error, module, function):
 def test_arrays_and_values_of_the_table(tmp_path, monkeypatch, error, function):
     path = saved(tmp_path / "a.avro", avro_bytes(*records()))
     alerts = list(read_alerts(path))
-    step = 1 if function == "alert_arrays" else len(workers.TABLE_FIELDS)
-    really = getattr(workers, function)
-    monkeypatch.setattr(workers, function, failing(really, error, lambda n: n == step))
+    step = 1 if function == "alert_arrays" else len(preparation.TABLE_FIELDS)
+    really = getattr(preparation, function)
+    monkeypatch.setattr(preparation, function, failing(really, error, lambda n: n == step))
     assert scored(alerts) == [0, "x", 2]
 
 
@@ -225,15 +225,15 @@ def test_messages_of_containers(tmp_path, monkeypatch, error):
 def test_datasets(tmp_path, monkeypatch, error):
     import numpy as np
 
+    from acai_jax.datasets.gather import local
+    from acai_jax.datasets.gather.plan import BuildPlan
     from acai_jax.datasets.splits import stable_hash
-    from tfds_builders.gathering import local
-    from tfds_builders.gathering.plan import Plan
 
     candids = np.array([record["candid"] for record in records()], np.uint64)
     names = np.array([stable_hash(record["objectId"]) for record in records()], np.uint64)
     zeros = np.zeros(3, np.uint64)
     np.save(tmp_path / "wanted.npy", np.stack([candids, names, zeros, zeros]))
-    plan = Plan(tmp_path, "acai", False, False, None, ("h",), (("train", 0),))
+    plan = BuildPlan(tmp_path, "acai", False, False, None, ("h",), (("train", 0),))
     monkeypatch.setattr(local, "example", failing(local.example, error, lambda n: n == 1))
     selection = local.select([Encoded("a", avro_bytes(*records()))], plan)
     assert [found.kept for found in selection.found] == [True, False, True]

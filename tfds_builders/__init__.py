@@ -1,1 +1,1 @@
-"""TFDS builders: importing one of the packages below registers its dataset."""
+"""Where TFDS's own command finds the builders of `acai_jax.datasets.builders`."""

@@ -1,10 +1,16 @@
 """The command `acai-jax`."""
 
+import sys
+from importlib import metadata
+
 from acai_jax.processes import hearing_signals
 
 
 def main() -> None:
     """Entry point of `acai-jax`."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"acai_jax {metadata.version('acai_jax')}")
+        return
     with hearing_signals():
         from acai_jax.commands.subcommands import run  # takes a while, in which Ctrl-C is heard
 

@@ -18,11 +18,14 @@ from acai_jax.commands.console import (
 )
 from acai_jax.commands.evaluate import evaluate
 from acai_jax.commands.filter import filter_table
+from acai_jax.commands.package import package
 from acai_jax.commands.replay import replay
 from acai_jax.commands.score import load_scorer, score
 from acai_jax.commands.show import show
 from acai_jax.commands.stream import stream
 from acai_jax.commands.train import train
+
+_DESCRIPTION = "The ACAI classifiers of ZTF alerts, in JAX. --version says which."
 
 
 def convert(
@@ -149,6 +152,7 @@ def run() -> None:
         convert,
         simulate,
         fetch_night,
+        package,
         dataset,
         train,
         evaluate,
@@ -159,4 +163,4 @@ def run() -> None:
         app.command(command)
     app.command(name="filter")(filter_table)
     with clear_errors():
-        app.cli(prog="acai-jax", description="The ACAI classifiers of ZTF alerts, in JAX.")
+        app.cli(prog="acai-jax", description=_DESCRIPTION)

@@ -155,7 +155,7 @@ class _Stamps:
         return np.zeros(STAMPS_SHAPE, np.float32) if row < 0 else self._records[row]["triplet"]
 
 
-def load_split(directory: Path, split: str, *, resident: bool, progress: Progress) -> Split:
+def checked_split(directory: Path, split: str, *, resident: bool, progress: Progress) -> Split:
     """Reads a split, and checks every number in it.
 
     Args:

@@ -22,7 +22,7 @@ from acai_jax.processes import finishing
 from acai_jax.training import protocol
 from acai_jax.training.config import Config
 from acai_jax.training.folder import claim_folder, own_folder
-from acai_jax.training.inputs import Split, dataset_facts, fits_in_memory, load_split
+from acai_jax.training.inputs import Split, checked_split, dataset_facts, fits_in_memory
 from acai_jax.training.members import Member, members_of
 from acai_jax.training.progress import Display, Journal
 from acai_jax.training.result import load_init, result_of
@@ -83,7 +83,7 @@ def train(
         def load(split: str) -> Split:
             display.start(f"reading {split}, alerts", facts.records[split])
             resident = fits_in_memory(facts, config.memory_limit_gb)
-            return load_split(config.dataset, split, resident=resident, progress=display.advance)
+            return checked_split(config.dataset, split, resident=resident, progress=display.advance)
 
         training, validation = load("train"), load("validation")
 

@@ -20,14 +20,15 @@ from synthetic import avro_bytes, packet_record
 from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.preprocess import alert_arrays
 from acai_jax.alerts.sources import read_alerts
+from acai_jax.commands.main import main
+from acai_jax.datasets.builders.ztf_acai import AcaiConfig, Builder
+from acai_jax.datasets.gather.local import append_records, read_records, rejects_file
 from acai_jax.datasets.records import Records, load_split, packet_of
 from acai_jax.datasets.splits import SPLITS, split_of
 from acai_jax.errors import AcaiError, DatasetError, LabelsError, OutputError, Reject, SourceError
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import DRB_INDEX, PRESETS
-from tfds_builders.gathering.local import append_records, read_records, rejects_file
-from tfds_builders.ztf_acai import AcaiConfig, Builder
-from tfds_builders.ztf_acai.__main__ import main
+from tfds_builders.ztf_acai import __main__ as checkout
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,7 +153,7 @@ def test_same_bytes_whatever_the_workers_and_the_order_of_files(night, built, tm
 def test_same_bytes_from_another_process(night, built, tmp_path):
     run(
         f"""
-        from tfds_builders.ztf_acai import Builder
+        from acai_jax.datasets.builders.ztf_acai import Builder
         Builder(
             data_dir={str(tmp_path)!r}, config="alerts", file_format="array_record",
             sources={str(night)!r}, labels={str(night / "labels.csv")!r},
@@ -166,7 +167,7 @@ def test_same_bytes_from_another_process(night, built, tmp_path):
 
 
 def test_several_shards_are_sorted_as_a_whole(night, built, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfds_builders.gathering.plan.SHARD_RECORDS", 10)
+    monkeypatch.setattr("acai_jax.datasets.gather.plan.SHARD_RECORDS", 10)
     builder = build(tmp_path, night, night / "labels.csv")
     assert builder.info.splits["train"].num_shards > 2
     for split in SPLITS:
@@ -403,6 +404,31 @@ def test_conventions(built):
     assert str(built.info.version) in Builder.RELEASE_NOTES
 
 
+@pytest.mark.parametrize("first", ["acai_jax.datasets.builders", "tfds_builders", "tfds build"])
+def test_one_dataset_by_every_door(first):
+    """Of an installed package, of a checkout, and of TFDS's own command; in one process."""
+    program = """
+        import importlib, sys
+        import tensorflow_datasets as tfds
+        sys.path.insert(0, "tfds_builders")  # as `tfds build tfds_builders/ztf_acai` does
+        first = sys.argv[1]
+        if first != "tfds build":
+            builder = importlib.import_module(f"{first}.ztf_acai").Builder
+            assert tfds.builder_cls("ztf_acai") is builder
+        own = tfds.core.community.builder_cls_from_module("ztf_acai.ztf_acai_dataset_builder")
+        import acai_jax.datasets.builders.ztf_acai, tfds_builders.ztf_acai
+        from tfds_builders.ztf_acai.ztf_acai_dataset_builder import Builder as thin
+        builder = acai_jax.datasets.builders.ztf_acai.Builder
+        assert tfds_builders.ztf_acai.Builder is builder
+        for other in (own, thin):
+            assert issubclass(other, builder)
+            assert other.name == builder.name == "ztf_acai"
+            assert other.get_metadata() == builder.get_metadata()
+        assert builder.get_metadata().description
+        """
+    run(program, arguments=[first])
+
+
 def test_no_record_at_all(night, tmp_path):
     labels = write_labels(tmp_path / "labels.csv", [packet_record(900)])
     with pytest.raises(DatasetError, match=r"none of the 1 labelled alerts .*60 unlabelled"):
@@ -436,8 +462,10 @@ def test_bad_sources(night, tmp_path):
         build(tmp_path, night / "none.avro", night / "labels.csv")
     with pytest.raises(SourceError, match="not a source of alerts"):
         build(tmp_path, night / "labels.csv", night / "labels.csv")
+    odd = AcaiConfig(name="odd")
+    odd.preset = "kowalksi"
     with pytest.raises(ValueError, match="unknown preset 'kowalksi'"):
-        Builder(data_dir=tmp_path, config=AcaiConfig(name="odd", preset="kowalksi"))
+        Builder(data_dir=tmp_path, config=odd)
 
 
 def test_truncated_archive_is_a_counted_reject(night, tmp_path):
@@ -471,9 +499,9 @@ def run(source, *, arguments=(), check=True):
 def build_program(night, data_dir, before=""):
     return f"""
 import resource, sys
-from tfds_builders.ztf_acai.__main__ import main
-sys.argv = ["build", {str(night)!r}, "--labels", {str(night / "labels.csv")!r},
-            "--data-dir", {str(data_dir)!r}, "--workers", "0"]
+from acai_jax.commands.main import main
+sys.argv = ["acai-jax", "package", {str(night)!r}, "--labels",
+            {str(night / "labels.csv")!r}, "--data-dir", {str(data_dir)!r}, "--workers", "0"]
 {before}
 main()
 """
@@ -497,7 +525,7 @@ def test_full_disk(night, built, tmp_path, while_writing):
 def test_a_killed_build_leaves_nothing_that_loads(night, tmp_path):
     before = """
 import os, signal
-from tfds_builders.ztf_acai import formats
+from acai_jax.datasets.builders.ztf_acai import formats
 write = formats.ExampleWriter.write
 def write_and_die(self, path, examples):
     write(self, path, examples)
@@ -517,7 +545,7 @@ formats.ExampleWriter.write = write_and_die
 def test_two_builds_at_once(night, tmp_path):
     before = """
 import time
-from tfds_builders.gathering import local
+from acai_jax.datasets.gather import local
 digests = local.digests
 def slow(files, advance):
     print("under way", flush=True)
@@ -580,7 +608,7 @@ def test_tensorflow_reads_the_same(night, built, tmp_path):
         f"""
         import numpy as np
         import tensorflow_datasets as tfds
-        import tfds_builders.ztf_acai
+        import acai_jax.datasets.builders.ztf_acai
         from acai_jax.datasets import load_split
         expected = load_split({str(built.data_path)!r}, "train")
         own = {{"sources": {str(night)!r}, "labels": {str(night / "labels.csv")!r}}}
@@ -623,8 +651,8 @@ def test_beam_makes_the_same_dataset(tmp_path):
     program = f"""
         import sys
         import tensorflow_datasets as tfds
-        from tfds_builders.gathering import plan
-        from tfds_builders.ztf_acai import Builder
+        from acai_jax.datasets.gather import plan
+        from acai_jax.datasets.builders.ztf_acai import Builder
         plan.SHARD_RECORDS = 10
         builder = Builder(
             data_dir=sys.argv[1], config="alerts", file_format="array_record",
@@ -652,22 +680,30 @@ def test_beam_makes_the_same_dataset(tmp_path):
         assert (beam / name).read_bytes() == (ours / name).read_bytes(), name
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["build", *map(str, arguments)])
-    main()
+@pytest.fixture(params=["acai-jax package", "python -m tfds_builders.ztf_acai"])
+def command(request, monkeypatch):
+    """Both commands, which are one."""
+
+    def run(*arguments):
+        installed = request.param == "acai-jax package"
+        words = ["package"][:installed]
+        monkeypatch.setattr(sys, "argv", ["command", *words, *map(str, arguments)])
+        (main if installed else checkout.main)()
+
+    return run
 
 
-def test_command(night, tmp_path, monkeypatch, capsys):
+def test_command(night, tmp_path, command, capsys):
     arguments = (night, "--labels", night / "labels.csv", "--data-dir", tmp_path, "--workers", 0)
-    command(monkeypatch, *arguments)
+    command(*arguments)
     printed = capsys.readouterr().err
     assert "alerts: 60" in printed
     assert "load_split" in printed
     with pytest.raises(SystemExit):
-        command(monkeypatch, *arguments)
+        command(*arguments)
     assert "exists: --overwrite replaces it" in capsys.readouterr().err
-    command(monkeypatch, *arguments, "--overwrite")
-    command(monkeypatch, *arguments, "--preset", "boom", "--all-programs")
+    command(*arguments, "--overwrite")
+    command(*arguments, "--preset", "boom", "--all-programs")
     names = {path.name for path in (tmp_path / "ztf_acai").iterdir()}
     assert names == {".config", "alerts", "alerts_preset_boom_all_programs"}
     records = Records(tmp_path / "ztf_acai" / "alerts_preset_boom_all_programs", "test")
@@ -683,10 +719,10 @@ def test_command(night, tmp_path, monkeypatch, capsys):
         (("a.avro", "--labels", "l.csv"), "no such file or directory: a.avro"),
     ],
 )
-def test_mistakes_at_the_command_line(tmp_path, monkeypatch, capsys, arguments, problem):
+def test_mistakes_at_the_command_line(tmp_path, monkeypatch, command, capsys, arguments, problem):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
-        command(monkeypatch, *arguments)
+        command(*arguments)
     assert caught.value.code == 1
     assert problem in capsys.readouterr().err
 

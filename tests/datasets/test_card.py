@@ -14,11 +14,11 @@ from acai_jax.alerts.packet import packet_from_record
 from acai_jax.alerts.preprocess import alert_arrays
 from acai_jax.alerts.stamps import decode_stamp
 from acai_jax.datasets import card
+from acai_jax.datasets.builders.ztf_acai import Builder
 from acai_jax.datasets.splits import split_of
 from acai_jax.errors import DatasetError
 from acai_jax.report.card_page import write_card
 from acai_jax.times import utc
-from tfds_builders.ztf_acai import Builder
 
 LABELS = ("b", "h", "moving <fast>")
 ALERTS = 90

@@ -7,6 +7,7 @@ import pytest
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts.sources import read_alerts
+from acai_jax.datasets.builders.ztf_acai import Builder
 from acai_jax.datasets.records import (
     Records,
     SplitArrays,
@@ -17,7 +18,6 @@ from acai_jax.datasets.records import (
 )
 from acai_jax.errors import DatasetError
 from acai_jax.surveys.ztf import DATASET_FIELDS, TEXT_FIELDS
-from tfds_builders.ztf_acai import Builder
 
 
 @pytest.fixture(scope="module")

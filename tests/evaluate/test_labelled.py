@@ -10,13 +10,13 @@ from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts.packet import packet_from_record
 from acai_jax.alerts.stamps import decode_stamp
+from acai_jax.datasets.builders.ztf_acai import Builder
 from acai_jax.datasets.records import Records
 from acai_jax.errors import DatasetError, EvaluationError, LabelsError, SourceError
 from acai_jax.evaluate.labelled import AlertsSource, DatasetSource, open_source
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer
-from tfds_builders.ztf_acai import Builder
 
 ALERTS = 30
 

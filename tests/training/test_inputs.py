@@ -13,7 +13,7 @@ from acai_jax.training.inputs import dataset_facts, fits_in_memory
 
 
 def load(dataset, split="train", *, resident=True):
-    return inputs.load_split(dataset, split, resident=resident, progress=lambda n: None)
+    return inputs.checked_split(dataset, split, resident=resident, progress=lambda n: None)
 
 
 def test_facts_identify_the_dataset(simulated_dataset, tmp_path):

@@ -1,5 +1,5 @@
 """The dataset `ztf_acai`: after this import, `tfds.builder("ztf_acai")` finds it."""
 
-from .ztf_acai_dataset_builder import AcaiConfig, Builder
+from acai_jax.datasets.builders.ztf_acai import AcaiConfig, Builder
 
 __all__ = ["AcaiConfig", "Builder"]

@@ -21,12 +21,12 @@ from acai_jax import workers
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.prepare import chunks
 from acai_jax.alerts.sources import Encoded, decode, encoded_alerts
+from acai_jax.datasets.gather.plan import BuildPlan, Wanted, read_wanted
+from acai_jax.datasets.gather.records import Record, example
 from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import Reject, reason_of
 from acai_jax.surveys.ztf import DRB_INDEX
 from acai_jax.text import spreadsheet_safe
-from tfds_builders.gathering.plan import BuildPlan, Wanted, read_wanted
-from tfds_builders.gathering.records import Record, example
 
 if TYPE_CHECKING:
     from acai_jax.network.drb import BraaiStandIn

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from acai_jax.datasets.gather.records import CANDIDATE_FIELDS
 from acai_jax.surveys.ztf import CUTOUTS, FEATURE_NAMES, STAMP_SIZE
-from tfds_builders.gathering.records import CANDIDATE_FIELDS
 
 
 def record_features(*, stamps: bool) -> tfds.features.FeaturesDict:

@@ -14,8 +14,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from acai_jax.alerts.sources import Encoded, encoded_alerts
-from acai_jax.errors import Reject, SourceError
-from tfds_builders.gathering.local import (
+from acai_jax.datasets.gather.local import (
     Place,
     Tally,
     append_records,
@@ -25,8 +24,9 @@ from tfds_builders.gathering.local import (
     rejects_file,
     select,
 )
-from tfds_builders.gathering.plan import BuildPlan, read_wanted
-from tfds_builders.gathering.records import Record
+from acai_jax.datasets.gather.plan import BuildPlan, read_wanted
+from acai_jax.datasets.gather.records import Record
+from acai_jax.errors import Reject, SourceError
 
 
 def gather(

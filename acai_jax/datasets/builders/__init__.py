@@ -1,0 +1,1 @@
+"""TFDS builders: importing one of the packages below registers its dataset."""
