@@ -22,7 +22,7 @@ from acai_jax.alerts.sources import Encoded, encoded_alerts, read_alerts
 from acai_jax.errors import Reject
 from acai_jax.surveys.ztf import FEATURE_NAMES, TABLE_FIELDS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_values_fit_their_columns():
     assert isinstance(columns["ndethist"][0], int)
     assert columns["nbad"] == [None]
     assert columns["fid"] == [1]
-    for name, expected in [("isdiffpos", ["t"]), ("jd", [5.0])]:
+    for name, expected in [("isdiffpos", ["t"]), ("ra", [5.0])]:
         value = True if name == "isdiffpos" else 5
         (packet,) = decoded(packet_record(**{name: value}))
         assert prepare_alerts([packet], "acai").columns[name] == expected
@@ -184,7 +184,7 @@ def test_reading_imports_no_jax():
     done = run_python(
         """
         import sys
-        import acai_jax.workers
+        import acai_jax.alerts.prepare
         heavy = {"jax", "jaxlib", "flax", "tensorflow", "astropy", "pyarrow", "polars", "h5py"}
         print(sorted(heavy & set(sys.modules)))
         """
@@ -197,7 +197,7 @@ def test_workers_start_from_a_script_without_a_guard(night):
         """
         import sys
         from acai_jax.alerts.sources import encoded_alerts
-        from acai_jax.workers import chunks, prepare_chunks
+        from acai_jax.alerts.prepare import chunks, prepare_chunks
         for prepared in prepare_chunks(chunks(encoded_alerts(sys.argv[1])), "acai", 2):
             print(len(prepared.columns["candid"]), len(prepared.accepted))
         """,
@@ -217,7 +217,7 @@ def test_workers_end_when_their_parent_is_killed(night):
         import os, signal, sys
         from pathlib import Path
         from acai_jax.alerts.sources import encoded_alerts
-        from acai_jax.workers import prepare_chunks
+        from acai_jax.alerts.prepare import prepare_chunks
 
         def chunks_until_killed():
             for _ in range(4):
