@@ -251,5 +251,10 @@ class Survey:
         """The unit of each field."""
         return {field.name: field.unit for field in self.fields}
 
+    @functools.cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of each field."""
+        return {field.name: field.kind for field in self.fields}
+
     def _of_kind(self, kind: str) -> frozenset[str]:
-        return frozenset(field.name for field in self.fields if field.kind == kind)
+        return frozenset(name for name, found in self.kinds.items() if found == kind)

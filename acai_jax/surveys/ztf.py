@@ -226,6 +226,5 @@ TABLE_FIELDS: Final = ZTF.table_fields
 TEXT_FIELDS: Final = ZTF.text_fields
 INTEGER_FIELDS: Final = ZTF.integer_fields
 DOUBLE_FIELDS: Final = ZTF.double_fields
-REQUIRED_FIELDS: Final = ZTF.required_fields
 FILTERS: Final = ZTF.bands
 KEY_FEATURES: Final = tuple((name, ZTF.units[name]) for name in ZTF.key_fields)
