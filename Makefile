@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
 	@echo "make lint                 set up .venv, check the code"
-	@echo "make fuzz                 set up .venv, then try tens of thousands of damaged packets"
+	@echo "make fuzz                 set up .venv, then try ten thousands of damaged packets, signals at random"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
 	@echo "make clean                remove .venv, caches and the demo's output"
@@ -33,7 +33,7 @@ test: lint
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 fuzz: $(INSTALLED)
-	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/test_fuzz.py --durations 0
+	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py
 
 # simulate and package labelled alerts, train on them, evaluate; then score and filter a night
 demo: $(INSTALLED)

@@ -47,7 +47,7 @@ try:
         scored += len(prepared.accepted)
         reasons += [reason for reason in prepared.columns["reason"] if reason]
 except SourceError as error:
-    reasons.append(str(error))
+    reasons.append(str(error).replace(path, "the file"))
 print(json.dumps({
     "scored": scored, "rejects": len(reasons), "first_reason": reasons[0] if reasons else None,
     "seconds": time.perf_counter() - start, "megabytes_above_idle": (peak() - idle) / 1e6,

@@ -20,7 +20,7 @@ from acai_jax.errors import AvroError, reason_of
 
 MAGIC: Final = b"Obj\x01"
 MAX_BLOCK_BYTES: Final = 64 * 2**20
-MAX_CONTAINER_ITEMS: Final = 10_000  # records and damaged stretches
+MAX_CONTAINER_ITEMS: Final = 4_000  # records and damaged stretches: 190 MB of triplets
 _MAX_CONTAINER_BYTES: Final = 64 * 2**20  # uncompressed; the last block may go beyond
 _MAX_METADATA: Final = 1_000
 _SYNC_BYTES: Final = 16

@@ -99,8 +99,10 @@ def prepare_alerts(
     check_preset(preset, survey)
     columns: dict[str, list[Any]] = {name: [] for name in row_columns(survey)}
     inputs = survey.inputs
-    arrays: list[AlertArrays] = []
     accepted: list[int] = []
+    side = inputs.stamp
+    features = np.empty((len(alerts), len(inputs.features)), np.float32)
+    triplets = np.empty((len(alerts), side, side, len(inputs.channels)), np.float32)
     for row, alert in enumerate(alerts):
         result, values = _row(alert, preset, survey)
         for name, value in zip(survey.table_fields, values, strict=True):
@@ -116,14 +118,11 @@ def prepare_alerts(
             columns["reason"].append(None)
             if result.drb_source == "rb":
                 columns["drb"][row] = float(result.features[inputs.features.index("drb")])
-            arrays.append(result)
+            features[len(accepted)], triplets[len(accepted)], _ = result
             accepted.append(row)
-    count = len(arrays)
-    features = np.empty((count, len(inputs.features)), np.float32)
-    triplets = np.empty((count, inputs.stamp, inputs.stamp, len(inputs.channels)), np.float32)
-    for index, result in enumerate(arrays):
-        features[index], triplets[index], _ = result
-    return Prepared(columns, np.array(accepted, np.int64), features, triplets, source_bytes)
+    count = len(accepted)
+    rows = np.array(accepted, np.int64)
+    return Prepared(columns, rows, features[:count], triplets[:count], source_bytes)
 
 
 def _row(

@@ -137,9 +137,10 @@ def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
     Raises:
         CheckpointError: for whatever goes wrong: Orbax raises many types for a damaged folder.
     """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    for logger in loggers:
-        logger.addFilter(_log_nothing)
+    absl = logging.getLogger("absl")
+    absl.addFilter(_log_nothing)
+    # tasks that are left behind may log what they have met at any time after
+    logging.getLogger("asyncio").addFilter(_is_not_of_tensorstore)
     problem, hook, sys.unraisablehook = None, sys.unraisablehook, _show_nothing
     try:
         return read()
@@ -149,16 +150,19 @@ def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
         problem = f"damaged checkpoint at {path}: {printable(str(error))}"
     finally:
         if problem is not None:
-            gc.collect()  # tasks that were left behind log what they met when they go
-            time.sleep(_SETTLE_SECONDS)  # and reads in TensorStore's threads tell of it, too
+            gc.collect()  # tasks that were left behind
+            time.sleep(_SETTLE_SECONDS)  # and reads in TensorStore's threads tell of it now
         sys.unraisablehook = hook
-        for logger in loggers:
-            logger.removeFilter(_log_nothing)
+        absl.removeFilter(_log_nothing)
     raise CheckpointError(problem)
 
 
 def _log_nothing(_: logging.LogRecord) -> bool:
     return False
+
+
+def _is_not_of_tensorstore(record: logging.LogRecord) -> bool:
+    return "tensorstore" not in record.getMessage()
 
 
 def _show_nothing(*_: object) -> None:

@@ -508,7 +508,7 @@ def test_truncated_json(tmp_path):
         (b'"$numberLong": "', b'"$numberLong": "x', "candid is"),
         (b'"$numberLong": "', b'"$numberLong": "' + b"9" * 5000, "candid is"),
         (b'"12.5"', b'"many"', "candidate.scorr"),
-        (b'"base64": "', b'"base64": "A', "is dict, not bytes"),
+        (b'"base64": "', b'"base64": "A", "_": "', "is dict, not bytes"),
         (b'"base64": "', '"base64": "é'.encode(), "cutoutScience is dict"),
         (b'"ra": ', b'"ra": NaN, "_": ', "candidate.ra is nan"),
         (b'"jd": ', b'"jd": Infinity, "_": ', "candidate.jd is inf"),

@@ -17,7 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from acai_jax.alerts.sources import read_alerts
-from acai_jax.commands import main as cli
+from acai_jax.commands import subcommands
 from acai_jax.commands.console import print_calibrations
 from acai_jax.errors import CheckpointError, EvaluationError
 from acai_jax.evaluate.calibration import TEMPERATURES, Calibration, calibrate, fit_temperature
@@ -301,5 +301,5 @@ def test_mistakes_are_clear_errors(trained, simulated_dataset, tmp_path, changes
     if "out" in changes:
         changes = {"out": trained / "heads"}
     with pytest.raises(kind, match=message):
-        cli.calibrate(**{**arguments, **changes})
+        subcommands.calibrate(**{**arguments, **changes})
     assert not (tmp_path / "out").exists()

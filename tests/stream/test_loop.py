@@ -26,7 +26,7 @@ from streams import (
 )
 from synthetic import SCHEMA, avro_bytes, bare_avro, packet_record
 
-from acai_jax.commands.main import filter_table
+from acai_jax.commands.filter import filter_table
 from acai_jax.errors import FilterError, StreamError
 from acai_jax.filters.expressions import apply_filter
 from acai_jax.score.scorer import Scorer
