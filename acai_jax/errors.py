@@ -109,6 +109,16 @@ class Reject:
     origin: str | None = None
 
     @property
+    def alert_id(self) -> int | None:
+        """As `AlertPacket.alert_id`."""
+        return self.candid
+
+    @property
+    def object_id(self) -> str | None:
+        """As `AlertPacket.object_id`."""
+        return self.objectId
+
+    @property
     def kind(self) -> str:
         """The reason without its details, for counting."""
         return self.reason.split(":", 1)[0]

@@ -69,6 +69,11 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not loaded & {"jax", "flax", "numpy", "polars", "h5py"}
 
 
+def test_surveys_are_plain_data():
+    loaded = loaded_after("import acai_jax.surveys")
+    assert not loaded & {"jax", "flax", "numpy", "polars", "pyarrow"}
+
+
 def test_the_command_line_starts_without_jax():
     assert not loaded_after("import acai_jax.commands.main") & {"jax", "flax"}
 

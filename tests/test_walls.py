@@ -10,13 +10,14 @@ from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts import archives, columnar, packet, sources, stamps
 from acai_jax.alerts import json_documents as documents
-from acai_jax.alerts import prepare as preparation
+from acai_jax.alerts import prepare as preparing
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.prepare import chunks, prepare, prepare_alerts
 from acai_jax.alerts.sources import Encoded, decode, encoded_alerts, read_alerts
 from acai_jax.errors import PacketError, Reject
 from acai_jax.stream import messages
 from acai_jax.stream.messages import Message, alert_messages
+from acai_jax.surveys.ztf import ZTF
 from tests.alerts.test_sources import DOCUMENTS, saved, tar_bytes
 
 
@@ -92,9 +93,9 @@ def test_a_record(tmp_path, monkeypatch, error, module, function):
 def test_arrays_and_values_of_the_table(tmp_path, monkeypatch, error, function):
     path = saved(tmp_path / "a.avro", avro_bytes(*records()))
     alerts = list(read_alerts(path))
-    step = 1 if function == "alert_arrays" else len(preparation.TABLE_FIELDS)
-    really = getattr(preparation, function)
-    monkeypatch.setattr(preparation, function, failing(really, error, lambda n: n == step))
+    step = 1 if function == "alert_arrays" else len(ZTF.table_fields)
+    really = getattr(preparing, function)
+    monkeypatch.setattr(preparing, function, failing(really, error, lambda n: n == step))
     assert scored(alerts) == [0, "x", 2]
 
 

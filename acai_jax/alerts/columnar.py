@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from acai_jax.alerts.foreign import MARKS, not_a_packet
+from acai_jax.alerts.foreign import NOT_AN_ALERT, TELLING, survey_of
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
-from acai_jax.surveys.ztf import CUTOUTS, TABLE_FIELDS
+from acai_jax.surveys.ztf import ZTF
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,9 +31,10 @@ _SMALL_CHUNK_BYTES: Final = 2**17
 _BATCH_BYTES: Final = 32 * 2**20
 _BYTES_OF_VALUE: Final = 64  # as a Python object, about
 
-_TOP_FIELDS: Final = ("objectId", "candid", "schemavsn", "publisher", "i:objectId", "i:candid")
-_INNER_FIELDS: Final = frozenset({*TABLE_FIELDS, "candid", "stampData"})
-_IDENTITY: Final = ("objectId", "candid", "i:objectId", "i:candid", "candidate.candid")
+_NAMES: Final = (ZTF.object_id, ZTF.alert_id)
+_TOP_FIELDS: Final = (*_NAMES, "schemavsn", "publisher", *(f"i:{name}" for name in _NAMES))
+_INNER_FIELDS: Final = frozenset({*ZTF.table_fields, ZTF.alert_id, "stampData"})
+_IDENTITY: Final = (*_NAMES, *(f"i:{name}" for name in _NAMES), f"{ZTF.record}.{ZTF.alert_id}")
 
 
 def parquet_records(
@@ -59,11 +60,10 @@ def parquet_records(
         _check_footer(source)
         metadata = parquet.read_metadata(source)
         schema = metadata.schema.to_arrow_schema()
-        marks = dict.fromkeys(MARKS.intersection(schema.names))
+        marks = dict.fromkeys(TELLING.intersection(schema.names))
         columns = list(schema.names) if histories else _columns_of_packets(schema)
         if not columns:
-            problem = not_a_packet(marks) or "a table without candidate, objectId and candid"
-            reason = f"not a ZTF alert: {problem} ({metadata.num_rows} rows)"
+            reason = f"{_why_no_packets(marks)} ({metadata.num_rows} rows)"
             yield [Reject(reason, origin=origin)], 1.0, 0
             return
         repeated = _repeated_columns(metadata, columns)
@@ -75,6 +75,14 @@ def parquet_records(
                 if marks:
                     records = [_marked(record, marks) for record in records]
                 yield records, done / max(1, metadata.num_rows), weight
+
+
+def _why_no_packets(marks: Mapping[str, None]) -> str:
+    try:
+        survey_of(marks)
+    except PacketError as error:
+        return str(error)
+    return f"{NOT_AN_ALERT}: a table without {ZTF.record}, {ZTF.object_id} and {ZTF.alert_id}"
 
 
 def _marked(
@@ -95,12 +103,13 @@ def _check_footer(source: "pyarrow.NativeFile") -> None:
 def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
     """What a packet without histories is made of, as dotted names.
 
-    Of `candidate`, that is what score tables carry, and all other plain numbers.
+    Of their fields, that is what score tables carry, and all other plain numbers.
     """
     from pyarrow import types
 
-    columns = [name for name in (*_TOP_FIELDS, *CUTOUTS, "candidate") if name in schema.names]
-    for name in [name for name in (*CUTOUTS, "candidate") if name in columns]:
+    nested = (*ZTF.cutouts, ZTF.record)
+    columns = [name for name in (*_TOP_FIELDS, *nested) if name in schema.names]
+    for name in [name for name in nested if name in columns]:
         kind = schema.field(name).type
         if types.is_struct(kind):
             columns.remove(name)
@@ -108,7 +117,7 @@ def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
                 f"{name}.{child.name}"
                 for child in (kind.field(i) for i in range(kind.num_fields))
                 if child.name in _INNER_FIELDS
-                or (name == "candidate" and types.is_primitive(child.type))
+                or (name == ZTF.record and types.is_primitive(child.type))
             ]
     return columns
 
@@ -232,13 +241,14 @@ def _weight(column: "pyarrow.Array") -> int:
 def _identity(row: "pyarrow.RecordBatch") -> dict[str, Any]:
     """What tells whose alert a row is, as far as it can be read."""
     found: dict[str, Any] = {}
-    for name in (*_IDENTITY[:-1], "candidate"):
+    for name in (*_IDENTITY[:-1], ZTF.record):
         try:
             column = row.column(name)
             if _weight(column) <= _BATCH_BYTES:
                 value = column[0]
+                inner = name == ZTF.record
                 found[name] = (
-                    {"candid": value["candid"].as_py()} if name == "candidate" else value.as_py()
+                    {ZTF.alert_id: value[ZTF.alert_id].as_py()} if inner else value.as_py()
                 )
         except Exception:  # not there, or what is wrong with the row
             continue

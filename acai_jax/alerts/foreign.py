@@ -1,84 +1,53 @@
-"""What is no ZTF alert: a true sentence for each thing that people have tried to score."""
+"""What is no alert that is read here: a true sentence for each thing that people have tried."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-_NAMESPACES: Final = {
-    "lsst": "LSST",
-    "elasticc": "LSST, simulated (ELAsTiCC)",
-    "winter": "WINTER",
-    "wirc": "WIRC",
-    "desirt": "DECam",
-    "decam": "DECam",
-    "rapid": "Roman",
-    "roman": "Roman",
-    "pgir": "Palomar Gattini-IR",
-    "turbo": "TURBO",
-}
-"""The first word of the name of a packet's schema, where it is a survey's own."""
+from acai_jax.errors import PacketError
+from acai_jax.surveys import MARKS, SURVEYS, recognise
+from acai_jax.surveys.base import Other, Survey
+from acai_jax.surveys.ztf import ZTF
 
-# What packets of other surveys have in their top level, and a ZTF packet has not.
-_MARKS: Final = (
-    ("Roman", frozenset({"ssMatches", "cutoutReference", "prvDiaForcedPhotometry"})),
-    ("LSST", frozenset({"diaSource", "diaSourceId", "diaObject"})),
-    ("WINTER", frozenset({"objectid", "cutout_science", "cutout_template"})),
-)
-_PORTAL: Final = frozenset({"i:candid", "i:objectId"})
-MARKS: Final = _PORTAL.union(*(names for _, names in _MARKS))
+NOT_AN_ALERT: Final = f"not a {' or '.join(survey.title for survey in SURVEYS.values())} alert"
+_PORTAL: Final = frozenset({f"i:{ZTF.alert_id}", f"i:{ZTF.object_id}"})
+TELLING: Final = MARKS | _PORTAL
 """Names of top-level fields that tell what a record is, whatever they hold."""
 
-# Packets that have ZTF's field names say whose they are in their publisher or objectId.
-_SIGNATURES: Final = (
-    ("WINTER", ("WINTER", "WNTR", "WIRC")),
-    ("DECam", ("DESIRT", "DECAM", "C4D_")),
-    ("Palomar Gattini-IR", ("PGIR",)),
-    ("TURBO", ("TURBO",)),
-)
-_OBJECT_NAME: Final = re.compile(rb"ZTF\d\d[a-z]{7}")
+_OBJECT_NAME: Final = re.compile(ZTF.object_name.encode())
 _MAX_SCHEMA_ID: Final = 2**20  # registries count from 1
 
 
-def not_a_packet(record: Any, schema_name: str | None = None) -> str | None:
-    """What a record is, if it is no packet of ZTF's; None if nothing speaks against it.
+def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Survey:
+    """The survey whose packet a record is, if nothing speaks against it.
 
     Args:
         record: the names of its top level, with what they hold.
         schema_name: full name of its Avro schema, such as "ztf.alert".
 
+    Raises:
+        PacketError: it is a packet of a survey that is not read here, or none.
+
     Example:
-        >>> not_a_packet({"diaSourceId": 7})
-        'a packet of LSST; classifiers trained on ZTF stamps do not transfer'
-        >>> not_a_packet({}, "desirt.alert")
-        'a packet of DECam; classifiers trained on ZTF stamps do not transfer'
+        >>> survey_of({}).title
+        'ZTF'
+        >>> survey_of({}, "desirt.alert")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        acai_jax.errors.PacketError: not a ZTF alert: a packet of DECam; classifiers trained on ...
     """
-    survey = _survey_of_name(schema_name) or _survey_of_record(record)
-    if survey:
-        return f"a packet of {survey}; classifiers trained on ZTF stamps do not transfer"
-    if not _PORTAL.isdisjoint(record):
-        return (
-            "a row of a flat table of the Fink portal (i:candid, i:jd, ...), which has no stamps; "
-            "needed are whole alerts: Avro, or Parquet with candidate and three cutouts"
+    found = recognise(schema_name, record)
+    if isinstance(found, Other):
+        raise PacketError(
+            f"{NOT_AN_ALERT}: a packet of {found.title}; "
+            "classifiers trained on ZTF stamps do not transfer"
         )
-    return None
-
-
-def _survey_of_name(schema_name: str | None) -> str | None:
-    namespace, _, _ = (schema_name or "").rpartition(".")
-    word = re.match("[a-z]*", namespace.lower())
-    return _NAMESPACES.get(word[0]) if word else None
-
-
-def _survey_of_record(record: Any) -> str | None:
-    for survey, names in _MARKS:
-        if not names.isdisjoint(record):
-            return survey
-    for value in (record.get("publisher"), record.get("objectId")):
-        if isinstance(value, str) and not value.startswith("ZTF"):
-            beginning = value[:8].upper()
-            for survey, signatures in _SIGNATURES:
-                if beginning.startswith(signatures):
-                    return survey
-    return None
+    if not _PORTAL.isdisjoint(record):
+        raise PacketError(
+            f"{NOT_AN_ALERT}: a row of a flat table of the Fink portal "
+            f"(i:{ZTF.alert_id}, i:{ZTF.time}, ...), which has no stamps; needed are whole alerts: "
+            "Avro, or Parquet with candidate and three cutouts"
+        )
+    return found
 
 
 def not_a_container(head: bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
+from acai_jax.surveys.ztf import ZTF
 
 _PIECE_BYTES: Final = 2**20
 _LOOKAHEAD: Final = 2**16  # what stands between documents is not looked for beyond it
@@ -27,15 +28,16 @@ _NEXT_BRACE: Final = re.compile(r"\}[\s,]*\{")
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _PLAIN: Final = rf"(?:{_STRING}|[-+.\w]++|\{{[^{{}}\[\]]*+\}}|\[[^{{}}\[\]]*+\])"
+_OF_ALERTS: Final = f"{ZTF.object_id}|{ZTF.alert_id}|{ZTF.record}"
 _OF_PACKETS: Final = (
-    r'"(?:objectId|candid|candidate|prv_candidates|fp_hists|objectid|dia\w+|prvDia\w+|cutout\w+)"'
+    rf'"(?:{_OF_ALERTS}|{"|".join(ZTF.histories)}|objectid|dia\w+|prvDia\w+|cutout\w+)"'
 )
 _OF_ANSWERS: Final = rf"(?!{_OF_PACKETS}){_STRING}\s*+:\s*+"
 _BETWEEN_DOCUMENTS: Final = re.compile(r"[\s,\[\]]*+")
 _BETWEEN_WRAPPED: Final = re.compile(rf"(?:[\s,\[\]}}]|{_STRING}\s*+:\s*+{_PLAIN}?+)*+")
 _WRAPPER: Final = re.compile(
     rf"\{{\s*+(?:{_OF_ANSWERS}(?:{_PLAIN}\s*+,\s*+|\{{\s*+)){{0,50}}+{_OF_ANSWERS}\[\s*+"
-    r'(?=\{[^\[\]]{0,4000}?"(?:i:)?(?:objectId|candid|candidate)"\s*+:)'
+    rf'(?=\{{[^\[\]]{{0,4000}}?"(?:i:)?(?:{_OF_ALERTS})"\s*+:)'
 )
 """The beginning of an object that is no packet, up to the first packet in a list of them."""
 

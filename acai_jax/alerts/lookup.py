@@ -9,6 +9,7 @@ import polars as pl
 from acai_jax.alerts.sources import Paths, decode, encoded_alerts, source_files
 from acai_jax.alerts.stamps import Images, readable_stamps
 from acai_jax.errors import Reject
+from acai_jax.surveys.ztf import ZTF
 
 Report = Callable[[int, int], None]
 """Is told how many bytes are read, and how many there are to read."""
@@ -43,8 +44,8 @@ def read_stamps(
         if origins is not None and encoded.origin not in origins:
             continue
         for alert in decode(encoded):
-            if not isinstance(alert, Reject) and alert.candid in wanted:
-                found.setdefault(alert.candid, readable_stamps(alert.cutouts))
+            if not isinstance(alert, Reject) and alert.alert_id in wanted:
+                found.setdefault(alert.alert_id, readable_stamps(alert.cutouts))
     report(total, total)
     return found
 
@@ -66,7 +67,7 @@ def stamps_of_table(
         >>> stamps_of_table(pl.DataFrame({"candid": [1], "origin": ["gone.tar.gz:1.avro"]}))
         {}
     """
-    candids = rows["candid"].drop_nulls().to_list()
+    candids = rows[ZTF.alert_id].drop_nulls().to_list()
     if paths is not None:
         return read_stamps(source_files(paths), candids, report=report)
     if "origin" not in rows.columns:

@@ -9,29 +9,19 @@ from typing import Any, Final
 
 from acai_jax.alerts import avro, foreign
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
-from acai_jax.surveys.ztf import (
-    CUTOUTS,
-    HISTORIES,
-    INTEGER_FIELDS,
-    REQUIRED_FIELDS,
-    TABLE_FIELDS,
-    TEXT_FIELDS,
-)
+from acai_jax.surveys import SURVEYS
+from acai_jax.surveys.base import Survey
+from acai_jax.surveys.ztf import ZTF
 from acai_jax.text import printable
-from acai_jax.times import DATES
 
 Value = float | int | str | bool | bytes | None
 
 _INT64: Final = range(-(2**63), 2**63)
-_NUMBER_FIELDS: Final = tuple(name for name in TABLE_FIELDS if name not in TEXT_FIELDS)
 
-_PLAUSIBLE: Final = {
-    "jd": DATES,
-    "ra": (0.0, 360.0),
-    "dec": (-90.0, 90.0),
-}
-_WANTED: Final = foreign.MARKS.union(
-    {"objectId", "candid", "candidate", "schemavsn", "publisher"}, CUTOUTS
+_HISTORIES: Final = frozenset(name for each in SURVEYS.values() for name in each.histories)
+_WANTED: Final = foreign.TELLING.union(
+    {"schemavsn", "publisher"},
+    *({each.object_id, each.alert_id, each.record, *each.cutouts} for each in SURVEYS.values()),
 )
 _MAX_TEXT: Final = 64  # names of objects have 12 characters, those of minor planets up to 25
 _MAX_STAMP_TEXT: Final = 2 * 2**20
@@ -41,7 +31,9 @@ _GZIP_OR_FITS: Final = (b"\x1f\x8b", b"SIMPLE", b"XTENSION", b"BITPIX")
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class AlertPacket:
-    """One ZTF alert, as it was sent.
+    """One alert, as it was sent.
+
+    `alert_id`, `object_id` and `fields` name the same for alerts of any survey.
 
     Attributes:
         objectId: name of the object, such as "ZTF20aaelulu".
@@ -53,8 +45,12 @@ class AlertPacket:
         prv_candidates: earlier detections and limits; None unless histories were asked for.
         fp_hists: forced photometry; None unless histories were asked for.
         origin: file (and member) that the packet came from.
+        survey: that sent it.
 
-    Source: https://github.com/ZwickyTransientFacility/ztf-avro-alert, schemas 3.0 to 4.02.
+    Example:
+        >>> packet = AlertPacket("ZTF20aaelulu", 7, {"magpsf": 18.5}, (None, None, None))
+        >>> packet.survey.title, packet.alert_id, packet.fields["magpsf"]
+        ('ZTF', 7, 18.5)
     """
 
     objectId: str  # noqa: N815 - the packet's own field name
@@ -65,13 +61,29 @@ class AlertPacket:
     prv_candidates: tuple[Mapping[str, Value], ...] | None = None
     fp_hists: tuple[Mapping[str, Value], ...] | None = None
     origin: str | None = None
+    survey: Survey = ZTF
+
+    @property
+    def alert_id(self) -> int:
+        """Identifier of this alert."""
+        return self.candid
+
+    @property
+    def object_id(self) -> str:
+        """Name of the object."""
+        return self.objectId
+
+    @property
+    def fields(self) -> Mapping[str, Value]:
+        """The alert's scalar fields."""
+        return self.candidate
 
 
 def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
     """Reads one alert from the bytes of one message: an Avro container with its schema inside.
 
     Args:
-        raw: what a ZTF Kafka message, or a file of the public archive, holds.
+        raw: what a Kafka message of ZTF's, or a file of the public archive, holds.
         histories: also read `prv_candidates` and `fp_hists` (slower).
 
     Raises:
@@ -118,12 +130,12 @@ def container_records(
 
 def wanted_fields(histories: bool) -> frozenset[str]:
     """The top-level fields that a packet needs, or that tell other surveys' packets apart."""
-    return _WANTED.union(HISTORIES) if histories else _WANTED
+    return _WANTED | _HISTORIES if histories else _WANTED
 
 
 def skipped_fields(histories: bool) -> frozenset[str]:
     """The top-level fields that a reader may step over."""
-    return frozenset() if histories else frozenset(HISTORIES)
+    return frozenset() if histories else _HISTORIES
 
 
 def packet_from_record(
@@ -146,35 +158,38 @@ def packet_from_record(
         Traceback (most recent call last):
         acai_jax.errors.PacketError: missing field: candidate
     """
-    if other := foreign.not_a_packet(record, schema_name):
-        raise PacketError(f"not a ZTF alert: {other}")
-    candidate = record.get("candidate")
-    if not isinstance(candidate, Mapping):
-        flat = " (a flat table holds no packets)" if "jd" in record and "ra" in record else ""
-        raise PacketError(f"missing field: candidate{flat}")
-    object_id = record.get("objectId")
+    survey = foreign.survey_of(record, schema_name)
+    fields = record.get(survey.record)
+    if not isinstance(fields, Mapping):
+        flat = survey.time in record and "ra" in record
+        why = " (a flat table holds no packets)" if flat else ""
+        raise PacketError(f"missing field: {survey.record}{why}")
+    object_id = record.get(survey.object_id)
     if object_id is None:
-        raise PacketError("missing field: objectId")
+        raise PacketError(f"missing field: {survey.object_id}")
     if not object_id or not _is_text(object_id):
-        raise PacketError(f"wrong type: objectId is {_shown(object_id)}, not {_TEXT}")
-    candid = _candid(record.get("candid"))
-    if candid is None and (candid := _candid(candidate.get("candid"))) is None:
-        raise PacketError("missing field: candid")
-    _check_types(candidate)
+        raise PacketError(f"wrong type: {survey.object_id} is {_shown(object_id)}, not {_TEXT}")
+    name = survey.alert_id
+    alert_id = _int64(record.get(name), name)
+    if alert_id is None and (alert_id := _int64(fields.get(name), name)) is None:
+        raise PacketError(f"missing field: {name}")
+    _check_types(fields, survey)
+    science, template, difference = survey.cutouts
     schemavsn = record.get("schemavsn")
     return AlertPacket(
-        objectId=object_id,
-        candid=candid,
-        candidate=candidate,
+        object_id,
+        alert_id,
+        fields,
         cutouts=(
-            _stamp_data(record, CUTOUTS[0]),
-            _stamp_data(record, CUTOUTS[1]),
-            _stamp_data(record, CUTOUTS[2]),
+            _stamp_data(record, science),
+            _stamp_data(record, template),
+            _stamp_data(record, difference),
         ),
         schemavsn=schemavsn if isinstance(schemavsn, str) else None,
         prv_candidates=_history(record, "prv_candidates"),
         fp_hists=_history(record, "fp_hists"),
         origin=origin,
+        survey=survey,
     )
 
 
@@ -195,27 +210,28 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
         >>> reject_of(PacketError("null stamp"), {"candid": "7", "objectId": "ZTF20aaelulu"})
         Reject(reason='null stamp', candid=7, objectId='ZTF20aaelulu', origin=None)
     """
-    candid = object_id = None
+    alert_id = object_id = None
     try:
         if isinstance(record, Mapping):
-            candid, object_id = _identity(record)
+            alert_id, object_id = _identity(record)
     except Exception:  # the record itself is what raises
         pass
-    return Reject(reason_of(error), candid, object_id, origin)
+    return Reject(reason_of(error), alert_id, object_id, origin)
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
-    inner = record.get("candidate")
+    inner = record.get(ZTF.record)
     inner = inner if isinstance(inner, Mapping) else {}
-    candids = (record.get("candid"), inner.get("candid"), record.get("i:candid"))
-    candid = next((known for value in candids if (known := _known(value)) is not None), None)
-    names = (record.get("objectId"), record.get("i:objectId"))
-    return candid, next((name for name in names if name and _is_text(name)), None)
+    name = ZTF.alert_id
+    values = (record.get(name), inner.get(name), record.get(f"i:{name}"))
+    alert_id = next((known for value in values if (known := _known(value)) is not None), None)
+    names = (record.get(ZTF.object_id), record.get(f"i:{ZTF.object_id}"))
+    return alert_id, next((name for name in names if name and _is_text(name)), None)
 
 
-def _known(candid: object) -> int | None:
+def _known(value: object) -> int | None:
     try:
-        return _candid(candid)
+        return _int64(value, "")
     except PacketError:
         return None
 
@@ -252,41 +268,46 @@ def _shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _candid(value: object) -> int | None:
+def _int64(value: object, name: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     # a float has lost the last digits: two alerts of one exposure would become one
     if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
-        raise PacketError(f"wrong type: candid is {_shown(value)}, not a 64-bit integer")
+        raise PacketError(f"wrong type: {name} is {_shown(value)}, not a 64-bit integer")
     return value
 
 
-def _check_types(candidate: Mapping[str, Any]) -> None:
+def _check_types(fields: Mapping[str, Any], survey: Survey) -> None:
     """Raises unless every field that a score table carries has the type of its column."""
-    for name in _NUMBER_FIELDS:
-        value = candidate.get(name)
+    integers = survey.integer_fields
+    for name in survey.number_fields:
+        value = fields.get(name)
         if type(value) is float:
             # a columnar file stores a nullable integer as a float, its null as NaN
-            if name in INTEGER_FIELDS and not (math.isnan(value) or _is_int64(value)):
-                raise PacketError(f"wrong type: candidate.{name} is {value!r}, not an integer")
+            if name in integers and not (math.isnan(value) or _is_int64(value)):
+                raise PacketError(f"wrong type: {_path(name, survey)} is {value!r}, not an integer")
         elif value is not None and (type(value) is not int or value not in _INT64):
-            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not a number")
-    for name in TEXT_FIELDS:
-        value = candidate.get(name)
+            raise PacketError(f"wrong type: {_path(name, survey)} is {_shown(value)}, not a number")
+    for name in survey.text_fields:
+        value = fields.get(name)
         if not (value is None or isinstance(value, int) or _is_text(value)):
-            raise PacketError(f"wrong type: candidate.{name} is {_shown(value)}, not {_TEXT}")
-    for name in REQUIRED_FIELDS:
-        value = candidate.get(name)
+            raise PacketError(f"wrong type: {_path(name, survey)} is {_shown(value)}, not {_TEXT}")
+    for name in survey.required_fields:
+        value = fields.get(name)
         if value is None or not math.isfinite(value):
-            raise PacketError(f"missing field: candidate.{name} is {value!r}")
-    for name, (low, high) in _PLAUSIBLE.items():
-        if not low <= candidate[name] <= high:
-            value = candidate[name]
+            raise PacketError(f"missing field: {_path(name, survey)} is {value!r}")
+    for name, (low, high) in survey.plausible.items():
+        if not low <= fields[name] <= high:
+            value = fields[name]
             raise PacketError(
-                f"implausible value: candidate.{name} is {value!r}, not in {low} to {high}"
+                f"implausible value: {_path(name, survey)} is {value!r}, not in {low} to {high}"
             )
+
+
+def _path(name: str, survey: Survey) -> str:
+    return f"{survey.record}.{name}"
 
 
 def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:

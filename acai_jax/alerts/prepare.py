@@ -16,26 +16,15 @@ from jaxtyping import Float32
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.preprocess import AlertArrays, alert_arrays, check_preset
 from acai_jax.alerts.sources import Encoded, decode
-from acai_jax.errors import Reject, reason_of
-from acai_jax.surveys.ztf import (
-    CUTOUTS,
-    DRB_INDEX,
-    FEATURE_NAMES,
-    INTEGER_FIELDS,
-    STAMP_SIZE,
-    TABLE_FIELDS,
-    TEXT_FIELDS,
-    Preset,
-)
+from acai_jax.errors import PacketError, Reject, reason_of
+from acai_jax.surveys.base import Survey
+from acai_jax.surveys.ztf import ZTF, Preset
 from acai_jax.workers import map_chunks
 
 CHUNK_ALERTS: Final = 128
 
 
 _CHUNK_BYTES: Final = 32 * 2**20
-
-
-ROW_COLUMNS: Final = ("candid", "objectId", *TABLE_FIELDS, "drb_source", "reason", "origin")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,15 +34,15 @@ class Prepared:
     Attributes:
         columns: the score table's columns but the scores, a value for each of n alerts.
         accepted: (m,) int, the rows that have arrays; every other row has a reason.
-        features: (m, 25) float32.
-        triplets: (m, 63, 63, 3) float32.
+        features: (m, f) float32.
+        triplets: (m, h, w, c) float32.
         source_bytes: how much of the sources it took, for progress bars.
     """
 
     columns: dict[str, list[Any]]
     accepted: np.ndarray
-    features: Float32[np.ndarray, "m 25"]
-    triplets: Float32[np.ndarray, "m 63 63 3"]
+    features: Float32[np.ndarray, "m f"]
+    triplets: Float32[np.ndarray, "m h w c"]
     source_bytes: int
 
 
@@ -75,33 +64,51 @@ def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
 
 
 def prepare_chunks(
-    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None
+    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None, survey: Survey = ZTF
 ) -> Iterator[Prepared]:
     """Prepares chunks for the scorer; see `map_chunks`."""
-    return map_chunks(chunked, functools.partial(prepare, preset=preset), workers)
+    return map_chunks(chunked, functools.partial(prepare, preset=preset, survey=survey), workers)
 
 
-def prepare(chunk: list[Encoded], preset: Preset) -> Prepared:
+def prepare(chunk: list[Encoded], preset: Preset, survey: Survey = ZTF) -> Prepared:
     """Decodes and preprocesses a chunk; never raises for what a packet holds."""
     alerts = [alert for piece in chunk for alert in decode(piece)]
-    return prepare_alerts(alerts, preset, sum(piece.source_bytes for piece in chunk))
+    return prepare_alerts(alerts, preset, sum(piece.source_bytes for piece in chunk), survey)
+
+
+def row_columns(survey: Survey = ZTF) -> tuple[str, ...]:
+    """The columns of `Prepared`."""
+    ids = (survey.alert_id, survey.object_id)
+    return (*ids, *survey.table_fields, "drb_source", "reason", "origin")
 
 
 def prepare_alerts(
-    alerts: Sequence[AlertPacket | Reject], preset: Preset, source_bytes: int = 0
+    alerts: Sequence[AlertPacket | Reject],
+    preset: Preset,
+    source_bytes: int = 0,
+    survey: Survey = ZTF,
 ) -> Prepared:
-    """Rows and arrays of alerts that are decoded already; never raises for what one holds."""
-    check_preset(preset)
-    columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
+    """Rows and arrays of alerts that are decoded already; never raises for what one holds.
+
+    Args:
+        alerts: of `survey`; one of another is a reject.
+        preset: whose preprocessing to follow.
+        source_bytes: that the alerts took.
+        survey: whose alerts the heads read.
+    """
+    check_preset(preset, survey)
+    columns: dict[str, list[Any]] = {name: [] for name in row_columns(survey)}
+    inputs = survey.inputs
     accepted: list[int] = []
-    features = np.empty((len(alerts), len(FEATURE_NAMES)), np.float32)
-    triplets = np.empty((len(alerts), STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
+    side = inputs.stamp
+    features = np.empty((len(alerts), len(inputs.features)), np.float32)
+    triplets = np.empty((len(alerts), side, side, len(inputs.channels)), np.float32)
     for row, alert in enumerate(alerts):
-        result, values = _row(alert, preset)
-        for name, value in zip(TABLE_FIELDS, values, strict=True):
+        result, values = _row(alert, preset, survey)
+        for name, value in zip(survey.table_fields, values, strict=True):
             columns[name].append(value)
-        columns["candid"].append(alert.candid)
-        columns["objectId"].append(alert.objectId)
+        columns[survey.alert_id].append(alert.alert_id)
+        columns[survey.object_id].append(alert.object_id)
         columns["origin"].append(alert.origin)
         if isinstance(result, Reject):
             columns["drb_source"].append(None)
@@ -110,7 +117,7 @@ def prepare_alerts(
             columns["drb_source"].append(result.drb_source)
             columns["reason"].append(None)
             if result.drb_source == "rb":
-                columns["drb"][row] = float(result.features[DRB_INDEX])
+                columns["drb"][row] = float(result.features[inputs.features.index("drb")])
             features[len(accepted)], triplets[len(accepted)], _ = result
             accepted.append(row)
     count = len(accepted)
@@ -118,20 +125,27 @@ def prepare_alerts(
     return Prepared(columns, rows, features[:count], triplets[:count], source_bytes)
 
 
-def _row(alert: AlertPacket | Reject, preset: Preset) -> tuple[AlertArrays | Reject, Sequence[Any]]:
+def _row(
+    alert: AlertPacket | Reject, preset: Preset, survey: Survey
+) -> tuple[AlertArrays | Reject, Sequence[Any]]:
     """An alert's arrays, and what the table says of it."""
+    nothing = (None,) * len(survey.table_fields)
+    if isinstance(alert, AlertPacket) and alert.survey is not survey:
+        title = alert.survey.title
+        alert = _rejected(alert, PacketError(f"not a {survey.title} alert: a packet of {title}"))
     if isinstance(alert, Reject):
-        return alert, _NO_VALUES
+        return alert, nothing
     try:
-        values = [_table_value(name, alert.candidate.get(name)) for name in TABLE_FIELDS]
+        get = alert.fields.get
+        values = [_table_value(field.kind, get(field.name)) for field in survey.fields]
     except Exception as error:
-        return _rejected(alert, error), _NO_VALUES
+        return _rejected(alert, error), nothing
     return arrays_or_reject(alert, preset), values
 
 
 def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Reject:
     """As `alert_arrays`, with a `Reject` in place of whatever the packet causes."""
-    check_preset(preset)
+    check_preset(preset, packet.survey)
     try:
         return alert_arrays(packet, preset)
     except Exception as error:
@@ -139,17 +153,14 @@ def arrays_or_reject(packet: AlertPacket, preset: Preset) -> AlertArrays | Rejec
 
 
 def _rejected(packet: AlertPacket, error: Exception) -> Reject:
-    return Reject(reason_of(error), packet.candid, packet.objectId, packet.origin)
+    return Reject(reason_of(error), packet.alert_id, packet.object_id, packet.origin)
 
 
-_NO_VALUES: Final = (None,) * len(TABLE_FIELDS)
-
-
-def _table_value(name: str, value: Any) -> Any:
+def _table_value(kind: str, value: Any) -> Any:
     if value is None:
         return None
-    if name in TEXT_FIELDS:
+    if kind == "text":
         return {True: "t", False: "f"}[value] if isinstance(value, bool) else str(value)
-    if name in INTEGER_FIELDS:
+    if kind == "integer":
         return None if math.isnan(value) else int(value)
     return float(value)

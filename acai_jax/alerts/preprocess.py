@@ -1,6 +1,6 @@
 """AlertPacket -> the arrays that the networks take, exactly as a preset's broker makes them.
 
-| preset   | stamp below 63x63                                 | drb null | other feature null |
+| preset   | stamp below full size                             | drb null | other feature null |
 | -------- | ------------------------------------------------- | -------- | ------------------ |
 | acai     | divide by the norm, then pad bottom/right by 1e-9 | braai    | no score           |
 | kowalski | the same                                          | use rb   | no score           |
@@ -8,7 +8,8 @@
 """
 
 import math
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,29 +17,21 @@ from jaxtyping import Float32
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.stamps import Image, decode_stamp
 from acai_jax.errors import PacketError, StampError
-from acai_jax.surveys.ztf import (
-    CUTOUTS,
-    DRB_INDEX,
-    FEATURE_NAMES,
-    PRESETS,
-    STAMP_SIZE,
-    DrbSource,
-    Preset,
-)
+from acai_jax.surveys.base import BRAAI, Survey
+from acai_jax.surveys.ztf import ZTF, DrbSource, Preset
 
-Features = Float32[np.ndarray, "25"]
-Triplet = Float32[np.ndarray, "63 63 3"]
+Features = Float32[np.ndarray, " f"]
+Triplet = Float32[np.ndarray, "h w c"]
 
 _PADDING_VALUE: Final = np.float32(1e-9)
-_BEFORE_SCHEMA_3: Final = frozenset({"clrcoeff", "clrcounc"})
 
 
 class AlertArrays(NamedTuple):
     """One alert as the networks take it.
 
     Attributes:
-        features: raw candidate fields in the order of `FEATURE_NAMES`. Where `drb_source` is
-            "braai", `drb` is NaN: the scorer fills it in.
+        features: raw fields in the order of the survey's inputs: `FEATURE_NAMES` for ZTF. Where
+            `drb_source` is "braai", `drb` is NaN: the scorer fills it in.
         triplet: normalised stamps; channels are science, template, difference.
         drb_source: where `drb` came from.
     """
@@ -61,68 +54,69 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
         ValueError: there is no such preset.
 
     Example:
-        >>> packet = AlertPacket("ZTF20aaelulu", 1, {"magpsf": 18.5}, (None, None, None))
+        >>> packet = AlertPacket("ZTF20aaelulu", 1, {"clrcoeff": 0.1}, (None, None, None))
         >>> alert_arrays(packet, "boom")
         Traceback (most recent call last):
         acai_jax.errors.PacketError: null feature: drb
 
     Source: Duev & van der Walt 2021, sections 2 and 3; the broker codes of Kowalski and BOOM.
     """
-    check_preset(preset)
+    survey = packet.survey
+    check_preset(preset, survey)
     features, drb_source = feature_vector(packet, preset)
-    triplet = np.empty((STAMP_SIZE, STAMP_SIZE, len(CUTOUTS)), np.float32)
-    for channel, (name, data) in enumerate(zip(CUTOUTS, packet.cutouts, strict=True)):
+    side = survey.inputs.stamp
+    triplet = np.empty((side, side, len(survey.cutouts)), np.float32)
+    for channel, (name, data) in enumerate(zip(survey.cutouts, packet.cutouts, strict=True)):
         try:
-            triplet[..., channel] = normalise_stamp(decode_stamp(data), preset)
+            triplet[..., channel] = normalise_stamp(decode_stamp(data, side), preset, survey)
         except StampError as error:
             raise StampError(f"{error} ({name})") from None
     return AlertArrays(features, triplet, drb_source)
 
 
-def check_preset(preset: str) -> None:
-    """Raises a `ValueError` for a preset that does not exist."""
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+def check_preset(preset: str, survey: Survey = ZTF) -> None:
+    """Raises a `ValueError` for a preset that the survey does not have."""
+    if preset not in survey.recipes:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(survey.recipes)}")
 
 
 def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSource]:
-    """The 25 raw features, and the source of the first.
+    """The raw features, and the source of `drb`, which other numbers may stand in for.
 
     Raises:
         PacketError: a feature is null, NaN or beyond float32.
     """
-    candidate = packet.candidate
-    values = [candidate.get(name) for name in FEATURE_NAMES]
-    drb_source: DrbSource = "packet"
-    if _is_null(values[DRB_INDEX]):
-        if preset == "kowalski":
-            values[DRB_INDEX], drb_source = candidate.get("rb"), "rb"
-        elif preset == "acai":
-            values[DRB_INDEX], drb_source = 0.0, "braai"
+    survey, fields = packet.survey, packet.candidate
+    names = survey.inputs.features
+    values = [fields.get(name) for name in names]
+    source = "packet"
+    for name, stand_in in survey.recipes[preset].stand_ins.items():
+        if _is_null(fields.get(name)):
+            given = 0.0 if stand_in == BRAAI else fields.get(stand_in)
+            values[names.index(name)], source = given, stand_in
     with np.errstate(over="ignore"):
         features = np.array(values, np.float32)  # None becomes NaN
     if not np.isfinite(features).all():
-        if _BEFORE_SCHEMA_3.isdisjoint(candidate):
-            raise PacketError(
-                "missing features: clrcoeff and clrcounc, which packets before schema 3.0 "
-                "(18 July 2018) do not have"
-            )
-        raise PacketError(_why_not_finite(features, values))
-    if drb_source == "braai":
-        features[DRB_INDEX] = np.nan
-    return features, drb_source
+        if survey.late_features and survey.late_features.isdisjoint(fields):
+            raise PacketError(survey.late_reason)
+        raise PacketError(_why_not_finite(features, values, names))
+    if source == BRAAI:
+        features[names.index("drb")] = np.nan
+    return features, cast(DrbSource, source)
 
 
-def _why_not_finite(features: Features, values: list[Any]) -> str:
+def _why_not_finite(features: Features, values: list[Any], names: Sequence[str]) -> str:
     index = int(np.flatnonzero(~np.isfinite(features))[0])
-    name, value = FEATURE_NAMES[index], values[index]
+    name, value = names[index], values[index]
     if _is_null(value):
         return f"null feature: {name}"
     return f"feature beyond float32: {name} is {value!r}"
 
 
-def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray, "63 63"]:
-    """NaN to 0, division by the L2 norm, padding to 63x63, in the preset's order.
+def normalise_stamp(
+    image: Image, preset: Preset = "acai", survey: Survey = ZTF
+) -> Float32[np.ndarray, "side side"]:
+    """NaN to 0, division by the L2 norm, padding to full size, in the preset's order.
 
     The norm is taken in float32, as the published scores had it: template edges of 3.4e38
     overflow it to infinity, and the stamp becomes all zeros.
@@ -135,9 +129,10 @@ def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray
         0.01587301678955555
     """
     height, width = image.shape
-    if preset == "boom" and image.shape != (STAMP_SIZE, STAMP_SIZE):
-        top, left = (STAMP_SIZE - height + 1) // 2, (STAMP_SIZE - width + 1) // 2
-        padded = np.zeros((STAMP_SIZE, STAMP_SIZE), np.float32)
+    side = survey.inputs.stamp
+    if image.shape != (side, side) and survey.recipes[preset].padding == "centred":
+        top, left = (side - height + 1) // 2, (side - width + 1) // 2
+        padded = np.zeros((side, side), np.float32)
         padded[top : top + height, left : left + width] = image
         image = padded
     with np.errstate(over="ignore", invalid="ignore"):
@@ -151,9 +146,9 @@ def normalise_stamp(image: Image, preset: Preset = "acai") -> Float32[np.ndarray
     if norm == 0:
         raise StampError("empty stamp: every pixel is zero or NaN")
     image = image / norm
-    if image.shape == (STAMP_SIZE, STAMP_SIZE):
+    if image.shape == (side, side):
         return image
-    padded = np.full((STAMP_SIZE, STAMP_SIZE), _PADDING_VALUE)
+    padded = np.full((side, side), _PADDING_VALUE)
     padded[: image.shape[0], : image.shape[1]] = image
     return padded
 

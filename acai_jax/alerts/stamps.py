@@ -11,7 +11,7 @@ from isal import isal_zlib
 from jaxtyping import Float32
 
 from acai_jax.errors import StampError, reason_of
-from acai_jax.surveys.ztf import STAMP_SIZE
+from acai_jax.surveys.ztf import ZTF
 
 Image = Float32[np.ndarray, "h w"]
 _OfAnySize = Float32[np.ndarray, "_ _"]  # an alert's stamps may differ in size
@@ -25,17 +25,18 @@ _GZIP = 31  # window bits: gzip framing, checksum verified
 _GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 
 
-def decode_stamp(data: bytes | None) -> Image:
+def decode_stamp(data: bytes | None, side: int = ZTF.inputs.stamp) -> Image:
     """Decodes one cutout.
 
     Args:
         data: gzipped FITS (plain FITS is taken too); the first image that it holds is used.
+        side: pixels along each side of the largest stamp that is taken.
 
     Returns:
         The image as stored, rows in FITS order [DN], native float32. NaN and huge values stay.
 
     Raises:
-        StampError: there is no cutout, or it is no image of at most 63 x 63 pixels.
+        StampError: there is no cutout, or it is no image of at most `side` x `side` pixels.
 
     Example:
         >>> decode_stamp(None)
@@ -47,21 +48,21 @@ def decode_stamp(data: bytes | None) -> Image:
     if data is None:
         raise StampError("null stamp")
     try:
-        return _decoded(data)
+        return _decoded(data, side)
     except StampError:
         raise
     except Exception as error:
         raise StampError(f"damaged stamp: {reason_of(error)}") from None
 
 
-def _decoded(data: bytes) -> Image:
+def _decoded(data: bytes, side: int) -> Image:
     fits = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
     if len(fits) > _MAX_FITS_BYTES:
         raise StampError("damaged stamp: its FITS file is larger than any stamp's")
     shape = _plain_shape(fits[:_BLOCK])
     if shape is None:
-        return _decode_with_astropy(fits)
-    height, width = _check_shape(shape)
+        return _decode_with_astropy(fits, side)
+    height, width = _check_shape(shape, side)
     if len(fits) < _BLOCK + 4 * height * width:
         raise StampError("truncated stamp: its FITS data are cut short")
     image = np.frombuffer(fits, ">f4", height * width, _BLOCK)
@@ -99,10 +100,10 @@ def _gunzip(data: bytes) -> bytes:
     return fits
 
 
-def _check_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2 or not all(1 <= n <= STAMP_SIZE for n in shape):
+def _check_shape(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    if len(shape) != 2 or not all(1 <= n <= side for n in shape):
         size = "x".join(map(str, shape)) or "no"
-        raise StampError(f"odd-shaped stamp: {size} pixels, not up to {STAMP_SIZE}x{STAMP_SIZE}")
+        raise StampError(f"odd-shaped stamp: {size} pixels, not up to {side}x{side}")
     return shape
 
 
@@ -134,7 +135,7 @@ def _plain_shape(header: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _decode_with_astropy(fits: bytes) -> Image:
+def _decode_with_astropy(fits: bytes, side: int) -> Image:
     from astropy.io import fits as astropy_fits
 
     if re.search(rb"NAXIS *= *\+?\d{4}", fits):  # astropy would look up each of the axes
@@ -153,7 +154,8 @@ def _decode_with_astropy(fits: bytes) -> Image:
                         continue
                     if not hdu.shape:
                         continue
-                    _check_shape(hdu.shape)  # before .data, which allocates what the header says
+                    # before .data, which allocates what the header says
+                    _check_shape(hdu.shape, side)
                     return np.asarray(hdu.data).astype(np.float32)
         except StampError:
             raise

@@ -17,10 +17,11 @@ from typing import Final
 
 from acai_jax.archive.download import Progress, download, shown_url
 from acai_jax.errors import DownloadError, NightError, NoAlertsError
+from acai_jax.surveys.ztf import ZTF
 
-PUBLIC_ARCHIVE: Final = "https://ztf.uw.edu/alerts/public/"
-FIRST_SCORABLE: Final = datetime.date(2018, 7, 18)
-"""Packets of earlier nights, before schema 3.0, lack `clrcoeff` and `clrcounc`: none has scores."""
+PUBLIC_ARCHIVE: Final = ZTF.archive_url
+FIRST_SCORABLE: Final = ZTF.first_scorable
+"""Packets of earlier nights lack features: none has scores."""
 _NO_SUCH_FILE: Final = (404, 410)
 
 
@@ -57,7 +58,7 @@ def night_path(night: datetime.date, folder: str | os.PathLike[str] = ".") -> Pa
         >>> night_path(datetime.date(2018, 6, 26)).name
         'ztf_public_20180626.tar.gz'
     """
-    return Path(folder) / f"ztf_public_{night:%Y%m%d}.tar.gz"
+    return Path(folder) / ZTF.archive_file.format(night=night)
 
 
 def fetch_night(

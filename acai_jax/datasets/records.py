@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from acai_jax.alerts.packet import AlertPacket, packet_from_record
 from acai_jax.alerts.stamps import Images, readable_stamps
 from acai_jax.errors import DatasetError
-from acai_jax.surveys.ztf import CUTOUTS, INTEGER_FIELDS
+from acai_jax.surveys.ztf import CUTOUTS, INTEGER_FIELDS, ZTF
 
 _Example: Final = tf_example_pb2.Example  # type: ignore[attr-defined]
 _INFO_FILE: Final = "dataset_info.json"
@@ -218,8 +218,8 @@ class SplitArrays:
         drb_source: where each `drb` came from.
     """
 
-    triplets: Float32[np.ndarray, "b 63 63 3"]
-    features: Float32[np.ndarray, "b 25"]
+    triplets: Float32[np.ndarray, "b h w c"]
+    features: Float32[np.ndarray, "b f"]
     labels: np.ndarray
     candid: Int64[np.ndarray, " b"]
     objectId: np.ndarray  # noqa: N815 - the packet's own field name
@@ -249,8 +249,9 @@ def load_split(directory: str | os.PathLike[str], split: str) -> SplitArrays:
     records = Records(directory, split)
     if "triplet" not in records.names:
         raise DatasetError(f"{records.info.data_dir} keeps raw stamps: read its Records instead")
-    triplets = np.empty((len(records), 63, 63, 3), np.float32)
-    features = np.empty((len(records), 25), np.float32)
+    side, channels = ZTF.inputs.stamp, len(ZTF.inputs.channels)
+    triplets = np.empty((len(records), side, side, channels), np.float32)
+    features = np.empty((len(records), len(ZTF.inputs.features)), np.float32)
     columns: dict[str, list[Any]] = {
         field.name: [] for field in dataclasses.fields(SplitArrays)[3:]
     } | {"label": []}

@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from acai_jax.alerts.stamps import Images
+from acai_jax.surveys.ztf import ZTF
 
 AGAINST: Final = "_against"
 """Suffix of the columns of another model's scores."""
@@ -59,10 +60,10 @@ def choose_examples(
     if not chosen:
         return []
     rows = pl.DataFrame([row for _, _, row in chosen], schema=table.schema)
-    found = images(rows.unique("candid", maintain_order=True))
+    found = images(rows.unique(ZTF.alert_id, maintain_order=True))
     missing: Images = (None, None, None)
     return [
-        ChosenAlert(head, kind, row, found.get(row["candid"], missing))
+        ChosenAlert(head, kind, row, found.get(row[ZTF.alert_id], missing))
         for head, kind, row in chosen
     ]
 

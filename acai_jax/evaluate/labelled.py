@@ -21,18 +21,18 @@ from acai_jax.datasets.records import Records, images_of, packet_of
 from acai_jax.errors import EvaluationError
 from acai_jax.score.columns import column_type, score_columns
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import FEATURE_NAMES, KEY_FEATURES
+from acai_jax.surveys.ztf import ZTF
 
 Report = Callable[[int, int], None]
 """Is told how much is done, and how much there is to do."""
 
-_FIELDS: Final = tuple(name for name, _ in KEY_FEATURES if name in FEATURE_NAMES)
+_FIELDS: Final = tuple(name for name in ZTF.key_fields if name in ZTF.inputs.features)
 _COLUMNS: Final = {
-    "candid": pl.Int64(),
-    "objectId": pl.String(),
+    ZTF.alert_id: pl.Int64(),
+    ZTF.object_id: pl.String(),
     "label": pl.String(),
-    **{name: pl.Float64() for name in ("jd", "ra", "dec")},
-    "fid": pl.Int64(),
+    **{name: pl.Float64() for name in (ZTF.time, "ra", "dec")},
+    ZTF.band: pl.Int64(),
     **{name: column_type(name) for name in _FIELDS},
     "reason": pl.String(),
     "origin": pl.String(),
@@ -102,8 +102,8 @@ class DatasetSource:
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
         """The stamps of some rows, by candid."""
-        places = rows.select("candid", "origin").iter_rows()
-        return {candid: images_of(self._records[int(row)]) for candid, row in places}
+        places = rows.select(ZTF.alert_id, "origin").iter_rows()
+        return {alert_id: images_of(self._records[int(row)]) for alert_id, row in places}
 
 
 class AlertsSource:
@@ -144,7 +144,7 @@ class AlertsSource:
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
         """The stamps of some rows, by candid; those files are read once more."""
-        return read_stamps(self._files, rows["candid"].to_list(), set(rows["origin"]))
+        return read_stamps(self._files, rows[ZTF.alert_id].to_list(), set(rows["origin"]))
 
 
 Source = DatasetSource | AlertsSource
@@ -188,7 +188,7 @@ def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataF
     features = np.stack([record["features"] for record in records])
     triplets = np.stack([record["triplet"] for record in records])
     scores = scorer.score_arrays(features, triplets)
-    fields = {name: features[:, index] for index, name in enumerate(FEATURE_NAMES)}
+    fields = {name: features[:, index] for index, name in enumerate(ZTF.inputs.features)}
     columns: dict[str, Any] = {}
     for name, kind in _COLUMNS.items():
         if name in records[0]:  # exact there, float32 among the features
@@ -224,7 +224,7 @@ class _Labelling:
     def join(self, table: pl.DataFrame) -> pl.DataFrame:
         """The labelled rows of a table, in its order, with the columns that are kept."""
         self._counts["alerts_read"] += len(table)
-        self._counts["unreadable"] += table["candid"].null_count()
+        self._counts["unreadable"] += table[ZTF.alert_id].null_count()
         if self._labels is not None:
             table = self._relabel(table)
         kept = [name for name in _COLUMNS if name in table.columns]
@@ -235,11 +235,11 @@ class _Labelling:
         assert self._labels is not None
         named = self._labels.table.rename({"objectId": "named"})
         joined = table.drop("label", strict=False).join(
-            named, "candid", "inner", maintain_order="left"
+            named, ZTF.alert_id, "inner", maintain_order="left"
         )
-        self._counts["unlabelled"] += len(table) - len(joined) - table["candid"].null_count()
+        self._counts["unlabelled"] += len(table) - len(joined) - table[ZTF.alert_id].null_count()
         # the label may be meant for another alert: it is not evaluated
-        other = pl.col("objectId") != pl.col("named")
+        other = pl.col(ZTF.object_id) != pl.col("named")
         scores = score_columns(table.columns)
         return joined.with_columns(
             *(pl.when(other).then(None).otherwise(pl.col(name)).alias(name) for name in scores),
@@ -261,13 +261,13 @@ class _Labelling:
         table = pl.concat(tables)
         # of two copies, one that has scores
         scored_first = table.with_row_index("row").sort(pl.col("reason").is_not_null(), "row")
-        unique = scored_first.unique("candid", keep="first", maintain_order=True)
+        unique = scored_first.unique(ZTF.alert_id, keep="first", maintain_order=True)
         unique = unique.sort("row").drop("row")
         if not len(unique):
             assert self._labels is not None
-            first = self._labels.table["candid"][0]
+            first = self._labels.table[ZTF.alert_id][0]
             raise EvaluationError(
-                f"no alert is labelled by {self._path}: its candid {first} is not there, "
+                f"no alert is labelled by {self._path}: its {ZTF.alert_id} {first} is not there, "
                 f"nor any other of its {len(self._labels.table):,}"
             )
         counts["repeated"] = len(table) - len(unique)

@@ -25,6 +25,7 @@ from acai_jax.evaluate.results import Evaluation, Group, HeadEvaluation
 from acai_jax.evaluate.strata import Breakdown, ErrorCounts, break_down
 from acai_jax.network.bank import HeadBank, Provenance, stack_heads, take_head
 from acai_jax.score.scorer import Scorer
+from acai_jax.surveys.ztf import ZTF
 
 DRAWS: Final = 1000
 
@@ -75,7 +76,7 @@ def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
             raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
     chosen = [take_head(bank.heads, bank.classes.index(name)) for name in names]
     provenance = {name: bank.provenance[name] for name in names}
-    return HeadBank(stack_heads(chosen), tuple(names), provenance, bank.preset)
+    return HeadBank(stack_heads(chosen), tuple(names), provenance, bank.preset, bank.survey)
 
 
 def evaluate(
@@ -115,7 +116,8 @@ def evaluate(
     if against is not None:
         other = source.scored(against.scorer, report(f"scoring, {against.name}"))
         scores = (pl.col(f"acai_{name}").alias(f"acai_{name}{AGAINST}") for name in shared)
-        table = table.join(other.select("candid", *scores), "candid", "left", maintain_order="left")
+        other = other.select(ZTF.alert_id, *scores)
+        table = table.join(other, ZTF.alert_id, "left", maintain_order="left")
     found = evaluate_table(
         table,
         _provenance(model),
@@ -279,8 +281,8 @@ def _check_labels(table: pl.DataFrame, positives: Mapping[str, tuple[str, ...]])
 
 
 def _object_numbers(table: pl.DataFrame) -> tuple[Int64[np.ndarray, " n"], int]:
-    names = pl.coalesce(pl.col("objectId"), pl.col("candid").cast(pl.String))
-    numbers = table.select(names.rank("dense"))["objectId"].to_numpy().astype(np.int64) - 1
+    names = pl.coalesce(pl.col(ZTF.object_id), pl.col(ZTF.alert_id).cast(pl.String))
+    numbers = table.select(names.rank("dense"))[ZTF.object_id].to_numpy().astype(np.int64) - 1
     return numbers, int(numbers.max()) + 1
 
 

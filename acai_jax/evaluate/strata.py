@@ -1,7 +1,7 @@
 """Alerts in groups whose errors may differ: filter, magnitude, sky, year, history."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,13 +10,11 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
 from acai_jax.coordinates import galactic
-from acai_jax.surveys.ztf import FILTERS
+from acai_jax.surveys.base import Grouping
+from acai_jax.surveys.ztf import ZTF
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
-_MAGNITUDES: Final = (17.0, 18.0, 19.0, 20.0)
-_LATITUDES: Final = (10.0, 20.0, 40.0)
-_DETECTIONS: Final = (2.0, 5.0, 20.0, 100.0)
 _KINDS: Final = 4  # positives, negatives, missed positives, negatives called positive
 
 
@@ -35,7 +33,7 @@ class Breakdown(NamedTuple):
 
 
 def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
-    """Divides alerts by filter, magnitude, galactic latitude, year and number of detections.
+    """Divides alerts as the survey's `groupings` say: by filter, magnitude, year and so on.
 
     Args:
         table: columns fid, magpsf [mag], ra and dec [deg], jd [day] and ndethist; an alert
@@ -48,44 +46,40 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
         ['g', '18-19', '< 10°', '2018', '5-19']
     """
     # what is infinite is as unknown as what is not there
-    names = ("fid", "magpsf", "ra", "dec", "jd", "ndethist")
+    groupings = ZTF.groupings.values()
+    names = dict.fromkeys(("ra", "dec", ZTF.time, *(each.column for each in groupings)))
+    names = [name for name in names if name in ZTF.table_fields]
     values = (pl.col(name).cast(pl.Float64) for name in names)
     table = table.select(pl.when(value.is_finite()).then(value) for value in values)
-    dated = pl.when(pl.col("jd").is_between(*DATES)).then(pl.col("jd"))
+    time = pl.col(ZTF.time)
+    dated = pl.when(time.is_between(*DATES)).then(time)
     days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     year = days.cast(pl.Date).dt.year().cast(pl.Float64)
     table = table.with_columns(latitude=galactic()[1].abs(), year=year)
-    columns = {name: table[name].to_numpy() for name in table.columns}
     return {
-        "filter": _by_value("filter", columns["fid"], FILTERS, "fid "),
-        "magnitude": _by_edges("magpsf [mag]", columns["magpsf"], _MAGNITUDES, ""),
-        "latitude": _by_edges("galactic latitude, N or S", columns["latitude"], _LATITUDES, "°"),
-        "year": _by_value("year", columns["year"], {}, ""),
-        "ndethist": _by_edges("ndethist", columns["ndethist"], _DETECTIONS, "", whole=True),
+        key: _divided(grouping, table[grouping.column].to_numpy())
+        for key, grouping in ZTF.groupings.items()
     }
 
 
-def _by_value(
-    title: str, values: Float64[np.ndarray, " n"], names: Mapping[int, str], prefix: str
-) -> Breakdown:
+def _divided(grouping: Grouping, values: Float64[np.ndarray, " n"]) -> Breakdown:
+    if grouping.edges:
+        return _by_edges(grouping, values)
+    is_band = grouping.column == ZTF.band
+    names, prefix = (ZTF.bands, f"{ZTF.band} ") if is_band else ({}, "")
     found, codes = np.unique(values, return_inverse=True)  # NaN comes last, once
     shown = (
         UNKNOWN if np.isnan(value) else names.get(int(value), f"{prefix}{int(value)}")
         for value in found
     )
-    return Breakdown(title, tuple(shown), codes.astype(np.int64))
+    return Breakdown(grouping.title, tuple(shown), codes.astype(np.int64))
 
 
-def _by_edges(
-    title: str,
-    values: Float64[np.ndarray, " n"],
-    edges: Sequence[float],
-    unit: str,
-    *,
-    whole: bool = False,
-) -> Breakdown:
+def _by_edges(grouping: Grouping, values: Float64[np.ndarray, " n"]) -> Breakdown:
+    edges, unit = grouping.edges, grouping.unit
+
     def between(low: float, high: float) -> str:
-        last = high - 1 if whole else high
+        last = high - 1 if grouping.whole else high
         return f"{low:g}{unit}" if last == low else f"{low:g}-{last:g}{unit}"
 
     names = [
@@ -96,7 +90,7 @@ def _by_edges(
     ]
     all_codes = np.where(np.isnan(values), len(edges) + 1, np.digitize(values, edges))
     found, codes = np.unique(all_codes, return_inverse=True)
-    return Breakdown(title, tuple(names[code] for code in found), codes.astype(np.int64))
+    return Breakdown(grouping.title, tuple(names[code] for code in found), codes.astype(np.int64))
 
 
 class ErrorCounts:

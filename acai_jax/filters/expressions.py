@@ -9,7 +9,7 @@ asked for.
 | --- | --- |
 | `n_detections` | `ndethist` |
 | `is_positive_subtraction` | `isdiffpos` says science minus reference |
-| `is_known_ss_object` | a known solar-system object within `MATCH_RADIUS` |
+| `is_known_ss_object` | a known solar-system object within 12 arcsec |
 | `max_score` | the largest score |
 | `n_confident` | how many scores are above `CONFIDENT` |
 | `galactic_l`, `galactic_b` | galactic longitude, 0 to 360, and latitude [deg] |
@@ -30,50 +30,12 @@ from acai_jax.coordinates import galactic
 from acai_jax.errors import FilterError
 from acai_jax.filters import sql
 from acai_jax.score.columns import score_columns
+from acai_jax.surveys.base import Derived, NamedFilter
+from acai_jax.surveys.ztf import ZTF
 
 CONFIDENT: Final = 0.8
 """A score above this is a confident one, as in the paper's filter."""
-MATCH_RADIUS: Final = 12.0
-"""Known solar-system objects nearer than this [arcsec] are taken for the source, as brokers do."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class NamedFilter:
-    """A filter with a name.
-
-    Attributes:
-        where: the expression.
-        why: what it is for.
-    """
-
-    where: str
-    why: str
-
-
-NAMED_FILTERS: Final[Mapping[str, NamedFilter]] = {
-    "early_hosted": NamedFilter(
-        "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
-        "AND is_positive_subtraction AND NOT is_known_ss_object",
-        "Young supernova candidates near visible galaxies: the filter of the paper's section 5, "
-        "which gave 12,035 objects in nine months, 52 of them bogus.",
-    ),
-    "anomaly": NamedFilter(
-        "acai_b < 0.1 AND n_confident <> 1",
-        "Real, but confident in no class, or in several: what the five classes do not describe.",
-    ),
-    "likely_tde": NamedFilter(
-        "acai_n > 0.8 AND MAX(acai_b, acai_v) < 0.1 AND is_positive_subtraction "
-        "AND NOT is_known_ss_object AND sgscore1 < 0.5 AND distpsnr1 < 1 "
-        "AND n_detections BETWEEN 2 AND 40 AND jd - jdstarthist < 120",
-        "New, positive flux in the nucleus of a galaxy, seen before but not for long: active "
-        "nuclei have flickered since the survey began.",
-    ),
-    "moving": NamedFilter(
-        "acai_o > 0.8 AND acai_b < 0.1 AND n_detections <= 2 AND is_positive_subtraction",
-        "Nothing stood there before and nothing came back: asteroids, known or not, and a few "
-        "transients without a visible host.",
-    ),
-}
+NAMED_FILTERS: Final = ZTF.filters
 """The filters that `acai-jax filter --name` knows."""
 
 
@@ -109,16 +71,7 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
     table = table.with_columns(
         pl.col(name).fill_nan(None) for name, kind in schema.items() if kind.is_float()
     )
-    if "ndethist" in names:
-        derived.append(pl.col("ndethist").alias("n_detections"))
-    if "isdiffpos" in names:
-        positive = pl.col("isdiffpos").replace_strict(
-            {"t": True, "1": True, "f": False, "0": False}, default=None, return_dtype=pl.Boolean
-        )
-        derived.append(positive.alias("is_positive_subtraction"))
-    if "ssdistnr" in names:
-        known = pl.col("ssdistnr").is_between(0, MATCH_RADIUS)
-        derived.append(known.alias("is_known_ss_object"))
+    derived += [_derived(each) for each in ZTF.derived if each.column in names]
     if {"ra", "dec"} <= set(names):
         longitude, latitude = galactic()
         derived += [longitude.alias("galactic_l"), latitude.alias("galactic_b")]
@@ -128,6 +81,15 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
         scored = pl.all_horizontal(pl.col(n).is_not_null() for n in scores)
         derived.append(pl.when(scored).then(confident).alias("n_confident"))
     return table.with_columns(derived)
+
+
+def _derived(derived: Derived) -> pl.Expr:
+    column = pl.col(derived.column)
+    if derived.values is not None:
+        column = column.replace_strict(derived.values, default=None, return_dtype=pl.Boolean)
+    elif derived.between is not None:
+        column = column.is_between(*derived.between)
+    return column.alias(derived.name)
 
 
 def compile_filter(where: str, schema: Mapping[str, Any]) -> Filter:
@@ -211,7 +173,7 @@ def pass_rates(
         for number, (_, passing) in enumerate(stages)
         for expression in (
             passing.sum().alias(f"alerts{number}"),
-            pl.col("objectId").filter(passing).drop_nulls().n_unique().alias(f"objects{number}"),
+            pl.col(ZTF.object_id).filter(passing).drop_nulls().n_unique().alias(f"objects{number}"),
         )
     ]
     row = frame.select(counts).collect().row(0, named=True)

@@ -9,11 +9,12 @@ import polars as pl
 from acai_jax.errors import FilterError
 from acai_jax.filters.expressions import compile_filter, pass_rates, passing, with_derived_columns
 from acai_jax.score.columns import score_columns
+from acai_jax.surveys.ztf import ZTF
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
 UNSCORED: Final = "not scored"
-_NEEDED: Final = ("candid", "objectId", "jd", "fid")
+_NEEDED: Final = (ZTF.alert_id, ZTF.object_id, ZTF.time, ZTF.band)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,11 +84,11 @@ def try_filter(
         by.append("label")
     groups = pl.collect_all([_counts(judged, column) for column in by])
     passed = (
-        judged.filter("_passes", pl.col("objectId").is_not_null())
+        judged.filter("_passes", pl.col(ZTF.object_id).is_not_null())
         .drop("_passes")
-        .with_columns(passing=pl.len().over("objectId"))
-        .sort("jd", "candid", descending=True, nulls_last=True)
-        .unique("objectId", keep="first", maintain_order=True)
+        .with_columns(passing=pl.len().over(ZTF.object_id))
+        .sort(ZTF.time, ZTF.alert_id, descending=True, nulls_last=True)
+        .unique(ZTF.object_id, keep="first", maintain_order=True)
         .collect()
     )
     presets = (
@@ -106,7 +107,8 @@ def try_filter(
 
 def _night() -> pl.Expr:
     """The UTC date, by which the public archive names its nights."""
-    dated = pl.when(pl.col("jd").is_between(*DATES)).then(pl.col("jd"))
+    time = pl.col(ZTF.time)
+    dated = pl.when(time.is_between(*DATES)).then(time)
     days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     return days.cast(pl.Date).cast(pl.String).fill_null(UNKNOWN)
 
@@ -122,8 +124,8 @@ def _best_class(scores: list[str]) -> pl.Expr:
 
 
 def _counts(judged: pl.LazyFrame, column: str) -> pl.LazyFrame:
-    objects = pl.col("objectId").drop_nulls()
-    passed = pl.col("objectId").filter(pl.col("_passes")).drop_nulls()
+    objects = pl.col(ZTF.object_id).drop_nulls()
+    passed = pl.col(ZTF.object_id).filter(pl.col("_passes")).drop_nulls()
     return (
         judged.group_by(pl.col(column).alias("group"))
         .agg(

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Float32, Int, Key
 from acai_jax.network.head import Head, block_weights, has_fast_form, head_weights
 from acai_jax.network.head_config import HeadConfig, check_class_names
 from acai_jax.network.separable import fast_cpu_features
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys.base import Inputs, Survey
+from acai_jax.surveys.ztf import ZTF, Preset
 
 Provenance = Mapping[str, Any]
 """Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
@@ -35,14 +36,18 @@ class HeadBank:
         classes: k names, such as ("h", "o", "n", "v", "b").
         provenance: per class, where it comes from.
         preset: the preprocessing that the heads were trained with.
+        survey: whose alerts the heads read; no others are scored.
     """
 
     heads: Head
     classes: tuple[str, ...]
     provenance: Mapping[str, Provenance]
     preset: Preset = "acai"
+    survey: Survey = ZTF
 
     def __post_init__(self) -> None:
+        if self.heads.inputs != self.survey.inputs:
+            raise ValueError(f"the heads read other inputs than alerts of {self.survey.title} have")
         count = head_weights(self.heads)["score.bias"].shape[0]
         if len(self.classes) != count:
             raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
@@ -65,10 +70,12 @@ class HeadBank:
         )
 
 
-def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
+def create_heads(
+    config: HeadConfig, count: int, key: Key[Array, ""], inputs: Inputs = ZTF.inputs
+) -> Head:
     """`count` heads with independent random weights, as one tree with a leading axis.
 
-    A head's weights depend on its place and the key only, not on `count`.
+    A head's weights depend on its place and the key only, not on `count`. They read `inputs`.
 
     Example:
         >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
@@ -77,21 +84,28 @@ def create_heads(config: HeadConfig, count: int, key: Key[Array, ""]) -> Head:
     """
     # run once: XLA takes seconds to optimise what runs for microseconds
     options = {"xla_backend_optimization_level": 0}
-    create = jax.jit(functools.partial(_create_heads, config, count), compiler_options=options)
+    create = jax.jit(
+        functools.partial(_create_heads, config, count, inputs=inputs), compiler_options=options
+    )
     return create(key)
 
 
 def _create_heads(
-    config: HeadConfig, count: int, key: Key[Array, ""], precision: str = "float32"
+    config: HeadConfig,
+    count: int,
+    key: Key[Array, ""],
+    precision: str = "float32",
+    inputs: Inputs = ZTF.inputs,
 ) -> Head:
     def create(index: Int[Array, ""]) -> Head:
-        return Head(config, rngs=nnx.Rngs(jax.random.fold_in(key, index)), precision=precision)
+        rngs = nnx.Rngs(jax.random.fold_in(key, index))
+        return Head(config, rngs=rngs, precision=precision, inputs=inputs)
 
     return jax.vmap(create)(jnp.arange(count))
 
 
 def apply_heads(
-    heads: Head, features: Float[Array, "b 25"], triplets: Float[Array, "b 63 63 3"]
+    heads: Head, features: Float[Array, "b f"], triplets: Float[Array, "b h w c"]
 ) -> Float[Array, "b k"]:
     """Logits of every head for every alert, without dropout.
 
@@ -99,7 +113,7 @@ def apply_heads(
 
     Args:
         heads: a bank of k heads.
-        features: raw features, in the order of `FEATURE_NAMES`; each head has its own norm.
+        features: raw features, in the order of the heads' inputs; each head has its own norm.
         triplets: normalised stamps.
 
     Example:
@@ -122,9 +136,13 @@ def stack_heads(heads: Sequence[Head]) -> Head:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
 
 
-def abstract_heads(config: HeadConfig, count: int, precision: str = "float32") -> Head:
+def abstract_heads(
+    config: HeadConfig, count: int, precision: str = "float32", inputs: Inputs = ZTF.inputs
+) -> Head:
     """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
-    return jax.eval_shape(lambda: _create_heads(config, count, jax.random.key(0), precision))
+    return jax.eval_shape(
+        lambda: _create_heads(config, count, jax.random.key(0), precision, inputs)
+    )
 
 
 def take_head(heads: Head, index: int) -> Head:
@@ -155,3 +173,5 @@ def append_head(heads: Head, head: Head) -> Head:
 def _check_same_kind(heads: Head, head: Head) -> None:
     if heads.config != head.config:
         raise ValueError(f"heads of one bank share their config: {heads.config} != {head.config}")
+    if heads.inputs != head.inputs:
+        raise ValueError("heads of one bank share their inputs")

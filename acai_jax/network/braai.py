@@ -33,7 +33,7 @@ class Braai(nnx.Module):
         self.fc_1 = nnx.Linear(1152, 256, precision="highest", rngs=rngs)
         self.fc_out = nnx.Linear(256, 1, precision="highest", rngs=rngs)
 
-    def __call__(self, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:
+    def __call__(self, triplets: Float[Array, "b h w c"]) -> Float[Array, " b"]:
         """Logits of a batch of normalised triplets."""
         x = max_pool_2x2(jax.nn.relu(self.conv2(jax.nn.relu(self.conv1(triplets)))))
         x = jax.nn.relu(self.conv4(jax.nn.relu(self.conv3(x))))
@@ -42,6 +42,6 @@ class Braai(nnx.Module):
         return self.fc_out(x)[:, 0]
 
 
-def drb_from_triplets(braai: Braai, triplets: Float[Array, "b 63 63 3"]) -> Float[Array, " b"]:
+def drb_from_triplets(braai: Braai, triplets: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """The deep real/bogus score in 0..1, as packets since schema 3.3 carry it."""
     return jax.nn.sigmoid(braai(triplets))

@@ -20,7 +20,9 @@ from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank, abstract_heads
 from acai_jax.network.head import check_weights, head_weights, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
-from acai_jax.surveys.ztf import FEATURE_NAMES, PRESETS
+from acai_jax.surveys import SURVEYS
+from acai_jax.surveys.base import Survey
+from acai_jax.surveys.ztf import ZTF
 from acai_jax.text import printable
 
 Result = TypeVar("Result")
@@ -50,11 +52,16 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     """
     path = Path(path).absolute()
     check_place(path, overwrite=overwrite)
+    inputs = bank.survey.inputs
     description = {
         "format": _FORMAT,
         "classes": list(bank.classes),
         "config": dataclasses.asdict(bank.heads.config),
-        "feature_names": list(FEATURE_NAMES),
+        "survey": bank.survey.name,
+        "feature_names": list(inputs.features),
+        "stamp": inputs.stamp,
+        "channels": list(inputs.channels),
+        "sentinel": inputs.sentinel,
         "preset": bank.preset,
         "provenance": {name: dict(facts) for name, facts in bank.provenance.items()},
         "acai_jax_version": metadata.version("acai_jax"),
@@ -78,8 +85,9 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         path: a directory that `save_heads` wrote, or that of a training run with its heads in it.
 
     Raises:
-        CheckpointError: there is no complete checkpoint, it is of another kind, or a weight is
-            missing, unknown or misshapen. The message names it.
+        CheckpointError: there is no complete checkpoint, it is of another kind, its heads read
+            alerts of an unknown survey or other inputs, or a weight is missing, unknown or
+            misshapen. The message names it.
 
     Example:
         >>> load_heads("no_such_checkpoint")
@@ -100,10 +108,12 @@ def _load_heads(folder: Path) -> HeadBank:
     if found.metadata is None:  # Orbax only logs what is wrong with them
         raise ValueError("its weights cannot be read")
     # before there were norms, every head took its features as they are
-    norm = identity_norm() if description["format"] == _FORMAT_WITHOUT_NORM else {}
+    survey = SURVEYS[description.get("survey", ZTF.name)]
+    old = description["format"] == _FORMAT_WITHOUT_NORM
+    norm = identity_norm(survey.inputs) if old else {}
     config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
     count = len(description["classes"])
-    heads = abstract_heads(config, count)
+    heads = abstract_heads(config, count, inputs=survey.inputs)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     expected = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -117,6 +127,7 @@ def _load_heads(folder: Path) -> HeadBank:
         tuple(description["classes"]),
         description["provenance"],
         description["preset"],
+        survey,
     )
 
 
@@ -163,11 +174,32 @@ def _check_description(description: Any) -> Mapping[str, Any]:
     if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
         of = f" but {found!r}" if found else ""
         raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
-    if tuple(description["feature_names"]) != FEATURE_NAMES:
-        raise CheckpointError("its heads read other features, or in another order")
-    if description["preset"] not in PRESETS:
+    name = description.get("survey", ZTF.name)  # there was no other when it was not written down
+    if name not in SURVEYS:
+        raise CheckpointError(
+            f"its heads read alerts of {name!r:.80}; this version of acai_jax knows "
+            f"{', '.join(SURVEYS)}"
+        )
+    _check_inputs(description, SURVEYS[name])
+    if description["preset"] not in SURVEYS[name].recipes:
         raise CheckpointError(f"unknown preset {description['preset']!r}")
     return description
+
+
+def _check_inputs(description: Mapping[str, Any], survey: Survey) -> None:
+    inputs = survey.inputs
+    if tuple(description["feature_names"]) != inputs.features:
+        raise CheckpointError("its heads read other features, or in another order")
+    for name, known in (
+        ("stamp", inputs.stamp),
+        ("channels", list(inputs.channels)),
+        ("sentinel", inputs.sentinel),
+    ):
+        if (found := description.get(name, known)) != known:
+            raise CheckpointError(
+                f"its heads read another {name} than alerts of {survey.title} have: "
+                f"{found!r:.80}, not {known!r}"
+            )
 
 
 def _tuple(value: Any) -> Any:

@@ -37,7 +37,7 @@ class BraaiStandIn:
         self._lock = threading.Lock()
 
     def drb(
-        self, triplets: Float32[np.ndarray, "m 63 63 3"]
+        self, triplets: Float32[np.ndarray, "m h w c"]
     ) -> tuple[Float32[np.ndarray, " m"], str | None]:
         """Braai's scores; or NaN and the reason, where its weights are not at hand.
 

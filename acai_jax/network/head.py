@@ -13,7 +13,8 @@ from acai_jax.network.head_config import HeadConfig, input_size, output_size
 from acai_jax.network.layers import Dropout, FeatureNorm, SeparableConv
 from acai_jax.network.separable import SeparableConvBlock, max_pool_2x2
 from acai_jax.network.separable_gradients import fast_cpu_block
-from acai_jax.surveys.ztf import CUTOUTS, FEATURE_NAMES
+from acai_jax.surveys.base import Inputs
+from acai_jax.surveys.ztf import ZTF
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
@@ -34,6 +35,7 @@ class Head(nnx.Module):
         config: hyperparameters.
         rngs: source of the initial weights (Glorot uniform, as Keras).
         precision: of matrix products and convolutions on accelerators; see `separable_conv`.
+        inputs: what it reads.
 
     Example:
         >>> head = Head(HeadConfig(), rngs=nnx.Rngs(0))
@@ -43,7 +45,14 @@ class Head(nnx.Module):
     Source: Duev & van der Walt 2021, section 3; the published HDF5 files.
     """
 
-    def __init__(self, config: HeadConfig, *, rngs: nnx.Rngs, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        config: HeadConfig,
+        *,
+        rngs: nnx.Rngs,
+        precision: str = "float32",
+        inputs: Inputs = ZTF.inputs,
+    ) -> None:
         def dense(inputs: int, outputs: int) -> nnx.Linear:
             kernel_init = nnx.initializers.glorot_uniform()
             return nnx.Linear(
@@ -64,25 +73,25 @@ class Head(nnx.Module):
                 rngs=rngs,
             )
 
-        self.config = config
+        self.config, self.inputs = config, inputs
         first, second = config.dense_units
-        channels = (len(CUTOUTS), *config.filters)
+        channels = (len(inputs.channels), *config.filters)
         image_features = channels[-1]
         if config.reduction == "flatten":
-            image_features *= output_size(len(config.filters) // 2) ** 2
-        self.dense_1 = dense(len(FEATURE_NAMES), first)
+            image_features *= output_size(len(config.filters) // 2, inputs.stamp) ** 2
+        self.dense_1 = dense(len(inputs.features), first)
         self.dense_2 = dense(first, second)
         self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
         self.join = dense(second + image_features, config.head_units)
         self.score = dense(config.head_units, 1)
         self.dense_dropout = Dropout(config.dense_dropout)
         self.conv_dropout = Dropout(config.conv_dropout)
-        self.norm = FeatureNorm()
+        self.norm = FeatureNorm(inputs)
 
     def __call__(
         self,
-        features: Float[Array, "b 25"],
-        triplets: Float[Array, "b 63 63 3"],
+        features: Float[Array, "b f"],
+        triplets: Float[Array, "b h w c"],
         *,
         key: Key[Array, ""] | None = None,
         dropout: Float[Array, "2"] | None = None,
@@ -90,7 +99,7 @@ class Head(nnx.Module):
         """Logits of a batch.
 
         Args:
-            features: raw features, in the order of `FEATURE_NAMES`.
+            features: raw features, in the order of `inputs`.
             triplets: normalised stamps.
             key: needed where dropout is active.
             dropout: rates of the dense and the convolutional branch, in place of the config's.
@@ -102,13 +111,13 @@ class Head(nnx.Module):
 
     def image_features(
         self,
-        triplets: Float[Array, "b 63 63 3"],
+        triplets: Float[Array, "b h w c"],
         *,
         key: Key[Array, ""] | None = None,
         dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, "b o"]:
         """The convolutional branch."""
-        size = input_size(len(self.convs) // 2)
+        size = input_size(len(self.convs) // 2, self.inputs.stamp)
         x = triplets[:, :size, :size]
         for index in range(0, len(self.convs), 2):
             dropout_key = None if key is None else jax.random.fold_in(key, index + 1)
@@ -126,7 +135,7 @@ class Head(nnx.Module):
 
     def classify(
         self,
-        features: Float[Array, "b 25"],
+        features: Float[Array, "b f"],
         image_features: Float[Array, "b o"],
         *,
         key: Key[Array, ""] | None = None,
@@ -149,14 +158,14 @@ def head_weights(heads: nnx.Module) -> dict[str, Any]:
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
-def identity_norm() -> dict[str, Array]:
+def identity_norm(inputs: Inputs = ZTF.inputs) -> dict[str, Array]:
     """The weights "norm.*" of a single head that takes its features as they are.
 
     Example:
         >>> sorted(identity_norm())
         ['norm.centre', 'norm.limit', 'norm.scale', 'norm.sentinel']
     """
-    return {f"norm.{name}": array for name, array in head_weights(FeatureNorm()).items()}
+    return {f"norm.{name}": array for name, array in head_weights(FeatureNorm(inputs)).items()}
 
 
 def with_weights(heads: ModuleT, weights: Mapping[str, Array | np.ndarray]) -> ModuleT:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from acai_jax.surveys.ztf import STAMP_SIZE
+from acai_jax.surveys.ztf import ZTF
 
 _MAX_NAME: Final = 64  # of a class, as of a label
 
@@ -47,7 +47,7 @@ class HeadConfig:
             raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
 
 
-def input_size(blocks: int) -> int | None:
+def input_size(blocks: int, stamp: int = ZTF.inputs.stamp) -> int | None:
     """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
 
     'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
@@ -57,7 +57,7 @@ def input_size(blocks: int) -> int | None:
         >>> input_size(2)
         60
     """
-    size = output_size(blocks)
+    size = output_size(blocks, stamp)
     if size < 1:
         return None
     for _ in range(blocks):
@@ -65,9 +65,9 @@ def input_size(blocks: int) -> int | None:
     return size
 
 
-def output_size(blocks: int) -> int:
+def output_size(blocks: int, stamp: int = ZTF.inputs.stamp) -> int:
     """Rows and columns of the feature map after `blocks` blocks."""
-    size = STAMP_SIZE
+    size = stamp
     for _ in range(blocks):
         size = (size - 4) // 2
     return size

@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from acai_jax.network.separable import separable_conv
-from acai_jax.surveys.ztf import FEATURE_NAMES, SENTINEL
+from acai_jax.surveys.base import Inputs
+from acai_jax.surveys.ztf import ZTF
 
 
 class SeparableConv(nnx.Module):
@@ -41,26 +42,27 @@ class FeatureNorm(nnx.Module):
 
     Example:
         >>> norm = FeatureNorm()
-        >>> norm.limit[...] = jnp.full(25, 3.0)
-        >>> norm(jnp.full((1, 25), 7.0))[0, :2].tolist(), norm(jnp.full((1, 25), -999.0))[0, 0]
+        >>> norm.limit[...] = jnp.full(norm.limit.shape, 3.0)
+        >>> features = jnp.tile(jnp.array([[7.0], [-999.0]]), norm.limit.shape)
+        >>> norm(features)[0, :2].tolist(), norm(features)[1, 0]
         ([3.0, 3.0], Array(-999., dtype=float32))
     """
 
-    def __init__(self) -> None:
-        count = len(FEATURE_NAMES)
+    def __init__(self, inputs: Inputs = ZTF.inputs) -> None:
+        count, self.missing = len(inputs.features), inputs.sentinel
         self.centre = Constant(jnp.zeros(count))
         self.scale = Constant(jnp.ones(count))
         self.limit = Constant(jnp.full(count, jnp.inf, jnp.float32))
-        self.sentinel = Constant(jnp.full(count, SENTINEL, jnp.float32))
+        self.sentinel = Constant(jnp.full(count, self.missing, jnp.float32))
 
-    def __call__(self, features: Float[Array, "b 25"]) -> Float[Array, "b 25"]:
+    def __call__(self, features: Float[Array, "b f"]) -> Float[Array, "b f"]:
         """The features, normalised."""
         stored = (self.centre, self.scale, self.limit, self.sentinel)
         centre, scale, limit, sentinel = (
             jax.lax.stop_gradient(constant[...])[None] for constant in stored
         )
         measured = jnp.clip((features - centre) / scale, -limit, limit)
-        return jnp.where(features == SENTINEL, sentinel, measured)
+        return jnp.where(features == self.missing, sentinel, measured)
 
 
 class Dropout(nnx.Module):

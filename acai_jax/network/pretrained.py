@@ -19,6 +19,7 @@ from acai_jax.network.bank import HeadBank, stack_heads
 from acai_jax.network.braai import Braai
 from acai_jax.network.head import Head, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
+from acai_jax.surveys.ztf import ZTF
 
 _ACAI: Final = "https://github.com/dmitryduev/acai/raw"
 _BRAAI: Final = "https://github.com/dmitryduev/braai/raw"
@@ -129,7 +130,7 @@ def load_published(
         c: {"version": files[c].version, "source": files[c].url, "sha256": files[c].sha256}
         for c in CLASSES
     }
-    return HeadBank(heads, CLASSES, provenance)
+    return HeadBank(heads, CLASSES, provenance, survey=ZTF)
 
 
 def load_braai(weights_dir: str | os.PathLike[str] | None = None) -> Braai:

@@ -126,7 +126,7 @@ def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
 
 def fast_cpu_features(
     blocks: tuple[SeparableConvBlock, SeparableConvBlock],
-    triplets: Float[Array, "b 63 63 3"],
+    triplets: Float[Array, "b h w c"],
 ) -> Float[Array, "k b o"]:
     """Pooled image features of every head for every alert: inference on a CPU.
 
@@ -155,7 +155,7 @@ def fast_cpu_features(
     # A divisor of the batch, so that nothing is padded: one alert is a chunk of one.
     chunk = math.gcd(batch, CHUNK)
 
-    def chunk_features(images: Float[Array, "n 63 63 3"]) -> Float[Array, "k n o"]:
+    def chunk_features(images: Float[Array, "n h w c"]) -> Float[Array, "k n o"]:
         size = input_size(len(blocks))
         used = images[:, :size, :size]
         return lax.map(lambda head: _head_features(head, used), blocks)

@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from acai_jax.surveys.ztf import DOUBLE_FIELDS, INTEGER_FIELDS, TABLE_FIELDS, TEXT_FIELDS
+from acai_jax.surveys.base import Survey
+from acai_jax.surveys.ztf import ZTF
 
 
 def score_columns(columns: Iterable[str]) -> list[str]:
@@ -18,16 +19,16 @@ def score_columns(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name.startswith("acai_") and not name.endswith("_version")]
 
 
-def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
-    """Column -> polars type of the score table for these classes.
+def score_table_schema(classes: Iterable[str], survey: Survey = ZTF) -> Mapping[str, Any]:
+    """Column -> polars type of the score table for these classes and a survey's alerts.
 
     Example:
         >>> score_table_schema(["h"])["acai_h"]
         Float32
     """
-    schema = pl.Schema({"candid": pl.Int64, "objectId": pl.String})
-    for name in TABLE_FIELDS:
-        schema[name] = column_type(name)
+    schema = pl.Schema({survey.alert_id: pl.Int64, survey.object_id: pl.String})
+    for name in survey.table_fields:
+        schema[name] = column_type(name, survey)
     for name in classes:
         schema[f"acai_{name}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
@@ -36,10 +37,10 @@ def score_table_schema(classes: Iterable[str]) -> Mapping[str, Any]:
     return schema
 
 
-def column_type(field: str) -> Any:
-    """Polars type of a field of `candidate`, in every table."""
-    if field in TEXT_FIELDS:
+def column_type(field: str, survey: Survey = ZTF) -> Any:
+    """Polars type of a field of an alert, in every table."""
+    if field in survey.text_fields:
         return pl.String()
-    if field in INTEGER_FIELDS:
+    if field in survey.integer_fields:
         return pl.Int64()
-    return pl.Float64() if field in DOUBLE_FIELDS else pl.Float32()
+    return pl.Float64() if field in survey.double_fields else pl.Float32()

@@ -24,10 +24,7 @@ from acai_jax.network.drb import BraaiStandIn, pad_rows
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.score.columns import score_table_schema
-from acai_jax.surveys.ztf import (
-    DRB_INDEX,
-    Preset,
-)
+from acai_jax.surveys.ztf import Preset
 
 PUBLISHED: Final = "published"
 _CPU_BATCHES: Final = (1, 8, 16, 32, 128)
@@ -79,6 +76,9 @@ class Scorer:
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
+        inputs = bank.survey.inputs
+        side, channels = inputs.stamp, len(inputs.channels)
+        self._shapes = (len(inputs.features),), (side, side, channels)
 
     @classmethod
     def load(
@@ -148,12 +148,13 @@ class Scorer:
             (the next rows, bytes of the sources that they took), one for each chunk of alerts.
         """
         preset = preset or self.bank.preset
-        check_preset(preset)
+        survey = self.bank.survey
+        check_preset(preset, survey)
         self._check_process()
         chunked = prepare.chunks(encoded_alerts(paths))
         for _ in range(skip_chunks):
             next(chunked, None)
-        prepared = prepare.prepare_chunks(chunked, preset, num_workers)
+        prepared = prepare.prepare_chunks(chunked, preset, num_workers, survey)
         pending: collections.deque[tuple[Future[pl.DataFrame], int]] = collections.deque()
         for chunk in itertools.islice(prepared, 1):  # compiles what the threads then share
             yield self._score_prepared(chunk, preset), chunk.source_bytes
@@ -172,15 +173,16 @@ class Scorer:
         """Scores alerts that are decoded already: one row each, as `score` gives them."""
         preset = preset or self.bank.preset
         self._check_process()
-        return self._score_prepared(prepare.prepare_alerts(alerts, preset), preset)
+        prepared = prepare.prepare_alerts(alerts, preset, survey=self.bank.survey)
+        return self._score_prepared(prepared, preset)
 
     def score_arrays(
-        self, features: Float[np.ndarray, "b 25"], triplets: Float[np.ndarray, "b 63 63 3"]
+        self, features: Float[np.ndarray, "b f"], triplets: Float[np.ndarray, "b h w c"]
     ) -> Float32[np.ndarray, "b k"]:
         """Scores alerts that are arrays already.
 
         Args:
-            features: raw features in the order of `FEATURE_NAMES`.
+            features: raw features in the order of the heads' inputs: `FEATURE_NAMES` for ZTF.
             triplets: normalised stamps, as `alert_arrays` makes them.
 
         Returns:
@@ -192,7 +194,7 @@ class Scorer:
         return self._run(features, triplets)[1]
 
     def logit_arrays(
-        self, features: Float[np.ndarray, "b 25"], triplets: Float[np.ndarray, "b 63 63 3"]
+        self, features: Float[np.ndarray, "b f"], triplets: Float[np.ndarray, "b h w c"]
     ) -> Float32[np.ndarray, "b k"]:
         """As `score_arrays`, before the sigmoid: tells apart scores that round to 0 or 1."""
         return self._run(features, triplets)[0]
@@ -200,7 +202,7 @@ class Scorer:
     def warm_up(self) -> None:
         """Compiles every batch size, so that no alert waits for it later."""
         for size in self._batches:
-            self._batch(np.zeros((size, 25), np.float32), np.zeros((size, 63, 63, 3), np.float32))
+            self._batch(*(np.zeros((size, *shape), np.float32) for shape in self._shapes))
 
     def _check_process(self) -> None:
         """A forked child has none of the threads of JAX, and would wait for them for ever."""
@@ -215,10 +217,9 @@ class Scorer:
         features = np.asarray(features, np.float32)
         triplets = np.asarray(triplets, np.float32)
         count = len(features)
-        if features.shape != (count, 25) or triplets.shape != (count, 63, 63, 3):
-            raise ValueError(
-                f"expected (b, 25) and (b, 63, 63, 3), not {features.shape}, {triplets.shape}"
-            )
+        if (features.shape[1:], triplets.shape) != (self._shapes[0], (count, *self._shapes[1])):
+            expected = " and ".join(str(("b", *shape)).replace("'", "") for shape in self._shapes)
+            raise ValueError(f"expected {expected}, not {features.shape}, {triplets.shape}")
         share = -(-count // self._threads)
         size = next((size for size in self._batches if size >= share), self._batches[-1])
         if count <= max(size, _SMALL_BATCH):
@@ -252,10 +253,10 @@ class Scorer:
     def _score_prepared(self, prepared: prepare.Prepared, preset: Preset) -> pl.DataFrame:
         columns, features = prepared.columns, prepared.features
         accepted = prepared.accepted
-        missing = np.isnan(features[:, DRB_INDEX])
+        missing = np.isnan(features).any(1)  # `drb` alone may be, and waits for braai
         if missing.any():
             drb, reason = self._braai.drb(prepared.triplets[missing])
-            features[missing, DRB_INDEX] = drb
+            features[missing, self.bank.survey.inputs.features.index("drb")] = drb
             for row, value in zip(accepted[missing], drb, strict=True):
                 columns["drb"][row] = None if reason else float(value)
                 columns["drb_source"][row] = None if reason else "braai"
@@ -273,11 +274,11 @@ class Scorer:
         scores: np.ndarray,
         preset: Preset,
     ) -> pl.DataFrame:
-        rows = len(columns["candid"])
+        rows = len(columns["reason"])
         classes = self.bank.classes
         all_scores = np.full((rows, len(classes)), np.nan, np.float32)
         all_scores[accepted] = np.where(np.isfinite(scores).all(1, keepdims=True), scores, np.nan)
-        schema = score_table_schema(classes)
+        schema = score_table_schema(classes, self.bank.survey)
         data: dict[str, Any] = dict(columns)
         for index, name in enumerate(classes):
             data[f"acai_{name}"] = all_scores[:, index]
@@ -288,7 +289,7 @@ class Scorer:
         return table.with_columns(pl.col(f"acai_{name}").fill_nan(None) for name in classes)
 
     def _empty_table(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=score_table_schema(self.bank.classes))
+        return pl.DataFrame(schema=score_table_schema(self.bank.classes, self.bank.survey))
 
 
 def enable_compilation_cache() -> None:

@@ -157,7 +157,7 @@ def expose(
 
 def point_change(
     x: float, y: float, flux: float, exposure: Exposure, *, length: float = 0.0, angle: float = 0.0
-) -> Float64[np.ndarray, "63 63"]:
+) -> Float64[np.ndarray, "side side"]:
     """A new source of `flux` [DN] at (x, y) from the central pixel; a trail if it has a length."""
     return flux * trail(length, angle, x, y, exposure.seeing)
 

@@ -16,7 +16,7 @@ _REACHES: Final = (4, 8, 16, 32, 64)  # half widths of the squares that point so
 _SMEARING: Final = 0.11  # of resampled noise into a neighbour: a correlation of 0.2
 _PADDED: Final = 144  # 2 * 63 pixels and a margin against wrapping round, a fast FFT length
 
-Stamp = Float64[np.ndarray, "63 63"]
+Stamp = Float64[np.ndarray, "side side"]
 Transform = Complex64[np.ndarray, "rows columns"]
 
 

@@ -13,6 +13,7 @@ from acai_jax.alerts import avro
 from acai_jax.alerts.packet import reject_of
 from acai_jax.alerts.sources import Paths, encoded_alerts
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
+from acai_jax.surveys.ztf import ZTF
 
 _WANTED: Final = frozenset({"candidate"})  # all that is looked at; messages hold all fields
 _AVRO_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -100,8 +101,8 @@ def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:
 
 
 def _jd(record: Mapping[str, Any]) -> float | None:
-    candidate = record.get("candidate")
-    jd = candidate.get("jd") if isinstance(candidate, Mapping) else None
+    fields = record.get(ZTF.record)
+    jd = fields.get(ZTF.time) if isinstance(fields, Mapping) else None
     return float(jd) if isinstance(jd, int | float) and math.isfinite(jd) else None
 
 

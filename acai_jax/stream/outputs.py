@@ -13,16 +13,14 @@ from typing import Any, Final
 import fastavro
 import polars as pl
 
+from acai_jax.surveys.ztf import ZTF
+
+_KINDS: Final = {"float": "float", "double": "double", "integer": "long", "text": "string"}
 _FIELDS: Final[Mapping[str, str]] = {
-    "candid": "long",
-    "objectId": "string",
-    "jd": "double",
-    "ra": "double",
-    "dec": "double",
-    "fid": "long",
-    "programid": "long",
-    "magpsf": "float?",
-    "drb": "float?",
+    ZTF.alert_id: "long",
+    ZTF.object_id: "string",
+    **{name: _KINDS[ZTF.kinds[name]] for name in ZTF.required_fields},
+    **{name: f"{_KINDS[ZTF.kinds[name]]}?" for name in ZTF.message_fields},
     "drb_source": "string?",
     "preset": "string",
     "reason": "string?",
@@ -64,7 +62,7 @@ class ScoreEncoder:
     Example:
         >>> encoder = ScoreEncoder(("h",))
         >>> row = dict.fromkeys(_FIELDS) | {"candid": 7, "objectId": "ZTF18a", "preset": "acai"}
-        >>> row |= dict.fromkeys(("jd", "ra", "dec", "fid", "programid"), 1)
+        >>> row |= dict.fromkeys(ZTF.required_fields, 1)
         >>> table = pl.DataFrame(row | {"acai_h": 0.5, "acai_h_version": "1"})
         >>> (record,) = encoder.records(table)
         >>> next(fastavro.reader(io.BytesIO(encoder.message(record))))["classifications"]

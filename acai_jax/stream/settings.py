@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from acai_jax.errors import StreamError
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys.ztf import ZTF, Preset
 
 ENVIRONMENT: Final = "ACAI_JAX_KAFKA_"
 """Prefix of environment variables: ACAI_JAX_KAFKA_SASL_PASSWORD sets sasl.password."""
@@ -108,8 +108,9 @@ class StreamSettings:
             raise StreamError("--batch-size takes 1 to 10,000")
         if not 0 < self.batch_seconds <= 60:
             raise StreamError("--batch-seconds takes up to 60, and more than 0")
-        if self.programid not in (1, 2, 3):
-            raise StreamError("--programid takes 1, 2 or 3")
+        if self.programid not in ZTF.programmes:
+            known = ", ".join(map(str, ZTF.programmes[:-1]))
+            raise StreamError(f"--programid takes {known} or {ZTF.programmes[-1]}")
         if self.to_topic is not None and self.to_topic in self.topics:
             raise StreamError(f"--to-topic {self.to_topic} is one of the topics to read")
 
@@ -235,4 +236,4 @@ def later_topics(
 
 
 def _night_topic(night: datetime.date, programid: int) -> str:
-    return f"ztf_{night:%Y%m%d}_programid{programid}"
+    return ZTF.topic.format(night=night, programme=programid)

@@ -18,7 +18,7 @@ from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE, StreamTable
 from acai_jax.stream.work import PLACE_KEY, Outcome
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys.ztf import ZTF, Preset
 from acai_jax.times import UNIX_EPOCH_JD
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ Messages = list[tuple[str, bytes, bytes]]
 """(topic, key, value) of each."""
 
 _REJECT_COLUMNS: Final = {
-    "candid": pl.Int64(),
-    "objectId": pl.String(),
+    ZTF.alert_id: pl.Int64(),
+    ZTF.object_id: pl.String(),
     "reason": pl.String(),
     **PLACE,
     "sha256": pl.String(),
@@ -58,10 +58,10 @@ class Sinks:
         model = {f"acai_{c}_version": str(bank.provenance[c]["version"]) for c in bank.classes}
         model["preset"] = preset
         self._filters = {
-            name: StreamTable(settings.out / "filters" / name, ("candid",), model)
+            name: StreamTable(settings.out / "filters" / name, (ZTF.alert_id,), model)
             for name in dict.fromkeys(settings.filters)
         }
-        self._scores = StreamTable(settings.out / "scores", ("candid",), model)
+        self._scores = StreamTable(settings.out / "scores", (ZTF.alert_id,), model)
         identity = ("offset", "partition", "topic", "sha256")
         self._rejects = StreamTable(settings.out / "rejects", identity)
 
@@ -129,7 +129,7 @@ class Sinks:
 
     def _observe(self, ours: pl.DataFrame) -> None:
         now = time.time()
-        taken = (ours["jd"] - UNIX_EPOCH_JD) * 86400
+        taken = (ours[ZTF.time] - UNIX_EPOCH_JD) * 86400
         self._metrics.observe_latency("jd", now - taken)
         sent = ours["timestamp"].drop_nulls().to_physical() / 1000
         self._metrics.observe_latency("message", now - sent)
@@ -139,7 +139,7 @@ def _messages(topic: str | None, rows: pl.DataFrame, outcome: Outcome) -> Messag
     """A message for each row; the key is the candid, in digits."""
     if topic is None:
         return []
-    keys = (str(candid).encode() for candid in rows["candid"])
+    keys = (str(alert_id).encode() for alert_id in rows[ZTF.alert_id])
     values = (outcome.encoded[place] for place in rows.select(PLACE_KEY).iter_rows())
     return [(topic, *message) for message in zip(keys, values, strict=True)]
 

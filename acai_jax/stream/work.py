@@ -105,7 +105,7 @@ class Work:
         try:
             return self._together([message], [alert])
         except _ANY as error:
-            reject = Reject(reason_of(error), alert.candid, alert.objectId, alert.origin)
+            reject = Reject(reason_of(error), alert.alert_id, alert.object_id, alert.origin)
         try:
             return self._together([message], [reject])
         except _ANY:  # it is what the alert calls itself that fails

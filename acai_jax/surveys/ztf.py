@@ -1,9 +1,32 @@
-"""The Zwicky Transient Facility: names and shapes of its alerts, each declared here, once."""
+"""The Zwicky Transient Facility: every fact about its alerts, each declared here, once.
 
-from typing import Final, Literal, get_args
+Source: https://github.com/ZwickyTransientFacility/ztf-avro-alert, schemas 3.0 to 4.02.
+"""
 
-# Fields of `candidate`, in the order in which the published networks take them.
-FEATURE_NAMES: Final = (
+import datetime
+from typing import Final, Literal
+
+from acai_jax.surveys.base import (
+    BRAAI,
+    Derived,
+    Field,
+    Grouping,
+    Inputs,
+    NamedFilter,
+    Recipe,
+    Signs,
+    Survey,
+)
+from acai_jax.times import DATES
+
+Preset = Literal["acai", "kowalski", "boom"]
+"""How a packet becomes arrays: as the original ACAI did, as Kowalski does, as BOOM does."""
+
+DrbSource = Literal["packet", "rb", "braai"]
+"""Where the `drb` that a score used came from."""
+
+# in the order in which the published networks take them
+_FEATURES: Final = (
     "drb",
     "diffmaglim",
     "ra",
@@ -30,91 +53,178 @@ FEATURE_NAMES: Final = (
     "neargaia",
     "neargaiabright",
 )
+
+# in the order of tables: the required ones, features, what filters and reports look at
+_FIELDS: Final = (
+    Field("jd", "double", "day", required=True, plausible=DATES),
+    Field("ra", "double", "deg", required=True, plausible=(0.0, 360.0)),
+    Field("dec", "double", "deg", required=True, plausible=(-90.0, 90.0)),
+    Field("fid", "integer", required=True),
+    Field("programid", "integer", required=True),
+    Field("drb"),
+    Field("diffmaglim", unit="mag"),
+    Field("magpsf", unit="mag"),
+    Field("sigmapsf", unit="mag"),
+    Field("chipsf"),
+    Field("fwhm", unit="pixel"),
+    Field("sky", unit="DN"),
+    Field("chinr"),
+    Field("sharpnr"),
+    Field("sgscore1"),
+    Field("distpsnr1", unit="arcsec"),
+    Field("sgscore2"),
+    Field("distpsnr2", unit="arcsec"),
+    Field("sgscore3"),
+    Field("distpsnr3", unit="arcsec"),
+    Field("ndethist", "integer"),
+    Field("ncovhist", "integer"),
+    Field("scorr", "double"),
+    Field("nmtchps", "integer"),
+    Field("clrcoeff"),
+    Field("clrcounc"),
+    Field("neargaia", unit="arcsec"),
+    Field("neargaiabright", unit="arcsec"),
+    Field("isdiffpos", "text"),
+    Field("rb"),
+    Field("magap", unit="mag"),
+    Field("distnr", unit="pixel"),
+    Field("magnr", unit="mag"),
+    Field("classtar"),
+    Field("nbad", "integer"),
+    Field("nneg", "integer"),
+    Field("elong"),
+    Field("ssdistnr", unit="arcsec"),
+    Field("ssmagnr", unit="mag"),
+    Field("ssnamenr", "text"),
+    Field("sgmag1", unit="mag"),
+    Field("srmag1", unit="mag"),
+    Field("simag1", unit="mag"),
+    Field("maggaia", unit="mag"),
+    Field("maggaiabright", unit="mag"),
+    Field("jdstarthist", "double", "day"),
+    Field("jdendhist", "double", "day"),
+    Field("magdiff", unit="mag", packaged=False),
+    Field("mindtoedge", unit="pixel", packaged=False),
+    Field("sumrat", packaged=False),
+    Field("tooflag", "integer", packaged=False),
+    Field("field", "integer", packaged=False),
+    Field("szmag1", unit="mag", packaged=False),
+    *(
+        Field(f"s{band}mag{place}", unit="mag", packaged=False)
+        for place in (2, 3)
+        for band in "griz"
+    ),
+)
+
+_FILTERS: Final = {
+    "early_hosted": NamedFilter(
+        "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
+        "AND is_positive_subtraction AND NOT is_known_ss_object",
+        "Young supernova candidates near visible galaxies: the filter of the paper's section 5, "
+        "which gave 12,035 objects in nine months, 52 of them bogus.",
+    ),
+    "anomaly": NamedFilter(
+        "acai_b < 0.1 AND n_confident <> 1",
+        "Real, but confident in no class, or in several: what the five classes do not describe.",
+    ),
+    "likely_tde": NamedFilter(
+        "acai_n > 0.8 AND MAX(acai_b, acai_v) < 0.1 AND is_positive_subtraction "
+        "AND NOT is_known_ss_object AND sgscore1 < 0.5 AND distpsnr1 < 1 "
+        "AND n_detections BETWEEN 2 AND 40 AND jd - jdstarthist < 120",
+        "New, positive flux in the nucleus of a galaxy, seen before but not for long: active "
+        "nuclei have flickered since the survey began.",
+    ),
+    "moving": NamedFilter(
+        "acai_o > 0.8 AND acai_b < 0.1 AND n_detections <= 2 AND is_positive_subtraction",
+        "Nothing stood there before and nothing came back: asteroids, known or not, and a few "
+        "transients without a visible host.",
+    ),
+}
+
+ZTF: Final = Survey(
+    name="ztf",
+    title="ZTF",
+    signs=Signs(),  # brokers write its packets anew, under names of their own
+    record="candidate",
+    alert_id="candid",
+    object_id="objectId",
+    object_name=r"ZTF\d\d[a-z]{7}",
+    time="jd",
+    band="fid",
+    fields=_FIELDS,
+    inputs=Inputs(
+        features=_FEATURES,
+        stamp=63,  # 1.01 arcsec each
+        channels=("science", "template", "difference"),
+        sentinel=-999.0,  # no neighbour within reach, for example
+    ),
+    recipes={
+        "acai": Recipe("corner", {"drb": BRAAI}),
+        "kowalski": Recipe("corner", {"drb": "rb"}),
+        "boom": Recipe("centred"),
+    },
+    cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
+    histories=("prv_candidates", "fp_hists"),
+    late_features=frozenset({"clrcoeff", "clrcounc"}),
+    late_reason=(
+        "missing features: clrcoeff and clrcounc, which packets before schema 3.0 "
+        "(18 July 2018) do not have"
+    ),
+    bands={1: "g", 2: "r", 3: "i"},
+    public={"programid": 1},
+    derived=(
+        Derived("n_detections", "ndethist"),
+        Derived(
+            "is_positive_subtraction",
+            "isdiffpos",
+            values={"t": True, "1": True, "f": False, "0": False},
+        ),
+        # nearer than 12 arcsec it is taken for the source, as brokers do
+        Derived("is_known_ss_object", "ssdistnr", between=(0.0, 12.0)),
+    ),
+    filters=_FILTERS,
+    groupings={
+        "filter": Grouping("filter", "fid"),
+        "magnitude": Grouping("magpsf [mag]", "magpsf", (17.0, 18.0, 19.0, 20.0)),
+        "latitude": Grouping("galactic latitude, N or S", "latitude", (10.0, 20.0, 40.0), "°"),
+        "year": Grouping("year", "year"),
+        "ndethist": Grouping("ndethist", "ndethist", (2.0, 5.0, 20.0, 100.0), whole=True),
+    },
+    key_fields=(
+        "magpsf",
+        "sigmapsf",
+        "diffmaglim",
+        "isdiffpos",
+        "drb",
+        "rb",
+        "fwhm",
+        "scorr",
+        "ndethist",
+        "ncovhist",
+        "sgscore1",
+        "distpsnr1",
+        "neargaia",
+        "ssdistnr",
+    ),
+    message_fields=("magpsf", "drb"),
+    programmes=(1, 2, 3),
+    topic="ztf_{night:%Y%m%d}_programid{programme}",
+    archive_url="https://ztf.uw.edu/alerts/public/",
+    archive_file="ztf_public_{night:%Y%m%d}.tar.gz",
+    first_scorable=datetime.date(2018, 7, 18),
+)
+
+FEATURE_NAMES: Final = ZTF.inputs.features
+"""Fields of `candidate`, in the order in which heads take them."""
 DRB_INDEX: Final = FEATURE_NAMES.index("drb")
-
-SENTINEL: Final = -999.0
-"""What the survey writes in a field that has no value: no neighbour within reach, for example."""
-
-STAMP_SIZE: Final = 63
-"""Pixels along each side of a full stamp; 1.01 arcsec each."""
-
-CUTOUTS: Final = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-"""The packet's three cutouts, in the order of a triplet's channels."""
-
-HISTORIES: Final = ("prv_candidates", "fp_hists")
-"""Arrays of earlier photometry: most of a packet's records, and nothing that a score needs."""
-
-Preset = Literal["acai", "kowalski", "boom"]
-"""How a packet becomes arrays: as the original ACAI did, as Kowalski does, as BOOM does."""
-
-PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
-
-DrbSource = Literal["packet", "rb", "braai"]
-"""Where the `drb` that a score used came from."""
-
-# Fields of `candidate` that are no features, but that filters and reports look at; the packaged
-# dataset keeps them with raw stamps, so that one more would be another version of it.
-CONTEXT_FIELDS: Final = (
-    "isdiffpos",
-    "rb",
-    "magap",
-    "distnr",
-    "magnr",
-    "classtar",
-    "nbad",
-    "nneg",
-    "elong",
-    "ssdistnr",
-    "ssmagnr",
-    "ssnamenr",
-    "sgmag1",
-    "srmag1",
-    "simag1",
-    "maggaia",
-    "maggaiabright",
-    "jdstarthist",
-    "jdendhist",
-)
-
-# Further ones, for filters alone.
-FILTER_FIELDS: Final = (
-    "magdiff",
-    "mindtoedge",
-    "sumrat",
-    "tooflag",
-    "field",
-    "szmag1",
-    *(f"s{band}mag{place}" for place in (2, 3) for band in "griz"),
-)
-
-TEXT_FIELDS: Final = frozenset({"isdiffpos", "ssnamenr"})
-INTEGER_FIELDS: Final = frozenset(
-    {"fid", "programid", "ndethist", "ncovhist", "nmtchps", "nbad", "nneg", "tooflag", "field"}
-)
-DOUBLE_FIELDS: Final = frozenset({"jd", "ra", "dec", "scorr", "jdstarthist", "jdendhist"})
-REQUIRED_FIELDS: Final = ("jd", "ra", "dec", "fid", "programid")
-
-DATASET_FIELDS: Final = tuple(dict.fromkeys((*REQUIRED_FIELDS, *FEATURE_NAMES, *CONTEXT_FIELDS)))
-"""Fields of `candidate` that the packaged dataset keeps, in its order."""
-
-TABLE_FIELDS: Final = (*DATASET_FIELDS, *FILTER_FIELDS)
-"""Fields of `candidate` that a score table carries, in its order."""
-
-FILTERS: Final = {1: "g", 2: "r", 3: "i"}
-KEY_FEATURES: Final = (
-    ("magpsf", "mag"),
-    ("sigmapsf", "mag"),
-    ("diffmaglim", "mag"),
-    ("isdiffpos", ""),
-    ("drb", ""),
-    ("rb", ""),
-    ("fwhm", "pixel"),
-    ("scorr", ""),
-    ("ndethist", ""),
-    ("ncovhist", ""),
-    ("sgscore1", ""),
-    ("distpsnr1", "arcsec"),
-    ("neargaia", "arcsec"),
-    ("ssdistnr", "arcsec"),
-)
-"""Fields that people look at first, with their units."""
+SENTINEL: Final = ZTF.inputs.sentinel
+STAMP_SIZE: Final = ZTF.inputs.stamp
+CUTOUTS: Final = ZTF.cutouts
+PRESETS: Final = tuple(ZTF.recipes)
+DATASET_FIELDS: Final = ZTF.dataset_fields
+TABLE_FIELDS: Final = ZTF.table_fields
+TEXT_FIELDS: Final = ZTF.text_fields
+INTEGER_FIELDS: Final = ZTF.integer_fields
+DOUBLE_FIELDS: Final = ZTF.double_fields
+FILTERS: Final = ZTF.bands
+KEY_FEATURES: Final = tuple((name, ZTF.units[name]) for name in ZTF.key_fields)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +18,13 @@ from acai_jax.datasets.labels import COLUMNS
 from acai_jax.datasets.records import Records, open_dataset
 from acai_jax.errors import DatasetError
 from acai_jax.files import write_atomically
-from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE, Preset
+from acai_jax.surveys.ztf import ZTF, Preset
 from acai_jax.training.step import Batches
 
 _READERS = 8  # threads that read ahead, where stamps are streamed
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")
-STAMPS_SHAPE = (STAMP_SIZE, STAMP_SIZE, 3)
-_ALERT_BYTES = 4 * STAMP_SIZE * STAMP_SIZE * 3
+STAMPS_SHAPE = (ZTF.inputs.stamp, ZTF.inputs.stamp, len(ZTF.inputs.channels))
+_ALERT_BYTES = 4 * math.prod(STAMPS_SHAPE)
 
 Progress = Callable[[int], None]
 
@@ -97,11 +98,11 @@ class Split:
         records: where they are read from.
     """
 
-    features: Float32[jax.Array, "n 25"]
+    features: Float32[jax.Array, "n f"]
     labels: np.ndarray
     objects: np.ndarray
     candids: Int64[np.ndarray, " n"]
-    triplets: Float32[jax.Array, "n 63 63 3"] | None
+    triplets: Float32[jax.Array, "n h w c"] | None
     records: Records
 
     def write_labels(self, path: Path, rows: Int64[np.ndarray, " m"]) -> None:
@@ -114,7 +115,7 @@ class Split:
 
     def segments(
         self, batches: Int[np.ndarray, "s b"], steps: int
-    ) -> Iterator[tuple[Batches, Float32[jax.Array | np.ndarray, "m 63 63 3"]]]:
+    ) -> Iterator[tuple[Batches, Float32[jax.Array | np.ndarray, "m h w c"]]]:
         """Batches, so many steps at a time, with the triplets that they take.
 
         The last segment is filled up with steps of -1. Streamed triplets of the next segment are
@@ -150,7 +151,7 @@ class _Stamps:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Float32[np.ndarray, "63 63 3"]:
+    def __getitem__(self, index: Any) -> Float32[np.ndarray, "h w c"]:
         row = self._rows[index]
         return np.zeros(STAMPS_SHAPE, np.float32) if row < 0 else self._records[row]["triplet"]
 
@@ -168,20 +169,20 @@ def checked_split(directory: Path, split: str, *, resident: bool, progress: Prog
         DatasetError: a number is not finite; the message names the alert and the field.
     """
     records = Records(directory, split)
-    features = np.empty((len(records), len(FEATURE_NAMES)), np.float32)
+    features = np.empty((len(records), len(ZTF.inputs.features)), np.float32)
     triplets = np.empty((len(records) if resident else 0, *STAMPS_SHAPE), np.float32)
     candids = np.empty(len(records), np.int64)
     labels, objects = [], []
     for row, record in enumerate(records):
         features[row] = record["features"]
-        candids[row] = record["candid"]
+        candids[row] = record[ZTF.alert_id]
         labels.append(record["label"])
         objects.append(record["objectId"])
         if not np.isfinite(record["triplet"]).all():
-            raise DatasetError(f"alert {record['candid']} of {split}: a pixel is not finite")
+            raise DatasetError(f"alert {record[ZTF.alert_id]} of {split}: a pixel is not finite")
         if not np.isfinite(features[row]).all():
-            name = FEATURE_NAMES[int(np.flatnonzero(~np.isfinite(features[row]))[0])]
-            raise DatasetError(f"alert {record['candid']} of {split}: {name} is not finite")
+            name = ZTF.inputs.features[int(np.flatnonzero(~np.isfinite(features[row]))[0])]
+            raise DatasetError(f"alert {record[ZTF.alert_id]} of {split}: {name} is not finite")
         if resident:
             triplets[row] = record["triplet"]
         progress(1)

@@ -111,7 +111,7 @@ def first_state(
     members: Sequence[Member],
     tasks: Sequence[Task],
     keys: UInt32[np.ndarray, "k 2"],
-    features: Float32[np.ndarray, "n 25"],
+    features: Float32[np.ndarray, "n f"],
     init: HeadBank | None,
 ) -> RunState:
     """The state before the first step; a warm start takes weights and norms from `init`."""

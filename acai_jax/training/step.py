@@ -49,9 +49,9 @@ class HeadState(NamedTuple):
 class Data(NamedTuple):
     """What a head trains on: the rows of a split, and the triplets at hand."""
 
-    features: Float[Array, "n 25"]
+    features: Float[Array, "n f"]
     targets: Bool[Array, " n"]
-    triplets: Float[Array, "m 63 63 3"]
+    triplets: Float[Array, "m h w c"]
 
 
 class Batches(NamedTuple):
@@ -232,8 +232,8 @@ def logits_of(
     heads: Head,
     weights: Weights,
     batches: Batches,
-    features: Float[Array, "n 25"],
-    triplets: Float[Array, "m 63 63 3"],
+    features: Float[Array, "n f"],
+    triplets: Float[Array, "m h w c"],
 ) -> Float[Array, "s b"]:
     """One head's logits, batch by batch, without dropout.
 
@@ -311,8 +311,8 @@ class Programs:
         self,
         weights: Weights,
         batches: Batches,
-        features: Float[Array, "n 25"],
-        triplets: Float[Array, "m 63 63 3"],
+        features: Float[Array, "n f"],
+        triplets: Float[Array, "m h w c"],
     ) -> Float[np.ndarray, "k taken"]:
         """Logits of all heads for the rows of `batches`, the fillers left out."""
         function = functools.partial(logits_of, self._bank)

@@ -1,6 +1,8 @@
 import pytest
 
-from acai_jax.alerts.foreign import not_a_container, not_a_packet
+from acai_jax.alerts.foreign import not_a_container, survey_of
+from acai_jax.errors import PacketError
+from acai_jax.surveys.ztf import ZTF
 
 
 @pytest.mark.parametrize(
@@ -22,8 +24,12 @@ from acai_jax.alerts.foreign import not_a_container, not_a_packet
     ],
 )
 def test_the_namespace_tells_the_survey(name, survey):
-    said = not_a_packet({"objectId": "ZTF20aaelulu", "candid": 1}, name)
-    assert said is None if survey is None else f"a packet of {survey};" in said
+    record = {"objectId": "ZTF20aaelulu", "candid": 1}
+    if survey is None:
+        assert survey_of(record, name) is ZTF
+    else:
+        with pytest.raises(PacketError, match=rf"^not a ZTF alert: a packet of {survey};"):
+            survey_of(record, name)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,14 @@ def test_the_namespace_tells_the_survey(name, survey):
     ],
 )
 def test_without_a_namespace_fields_tell(record, survey):
-    assert f"a packet of {survey};" in not_a_packet(record)
+    with pytest.raises(PacketError, match=rf"^not a ZTF alert: a packet of {survey};"):
+        survey_of(record)
+
+
+@pytest.mark.parametrize("name", ["i:candid", "i:objectId"])
+def test_rows_of_a_portal_are_no_packets(name):
+    with pytest.raises(PacketError, match="the Fink portal"):
+        survey_of({name: 7})
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from synthetic import avro_bytes, packet_record
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.prepare import (
     CHUNK_ALERTS,
-    ROW_COLUMNS,
     chunks,
     prepare,
     prepare_alerts,
     prepare_chunks,
+    row_columns,
 )
 from acai_jax.alerts.sources import Encoded, encoded_alerts, read_alerts
 from acai_jax.errors import Reject
@@ -73,7 +73,7 @@ def test_rows_and_arrays(night):
     (chunk,) = chunks(encoded_alerts(night))
     prepared = prepare(chunk, "acai")
     columns = prepared.columns
-    assert tuple(columns) == ROW_COLUMNS
+    assert tuple(columns) == row_columns()
     assert {len(column) for column in columns.values()} == {42}
     assert prepared.accepted.tolist() == [i for i in range(42) if i not in (5, 9, 40)]
     assert prepared.features.shape == (39, 25)
@@ -120,8 +120,8 @@ def test_values_fit_their_columns():
     assert isinstance(columns["ndethist"][0], int)
     assert columns["nbad"] == [None]
     assert columns["fid"] == [1]
-    for name, expected in [("isdiffpos", ["t"]), ("ra", [5.0])]:
-        value = True if name == "isdiffpos" else 5
+    for name, expected in [("isdiffpos", ["t"]), ("jd", [2460000.0])]:
+        value = True if name == "isdiffpos" else 2460000
         (packet,) = decoded(packet_record(**{name: value}))
         assert prepare_alerts([packet], "acai").columns[name] == expected
 
@@ -207,7 +207,7 @@ def test_workers_start_from_a_script_without_a_guard(night):
 
 
 def test_columns_are_the_tables():
-    assert set(FEATURE_NAMES) < set(TABLE_FIELDS) < set(ROW_COLUMNS)
+    assert set(FEATURE_NAMES) < set(TABLE_FIELDS) < set(row_columns())
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")

@@ -1,5 +1,6 @@
 """Checkpoints: nothing is lost on the way, and nothing incomplete comes back."""
 
+import dataclasses
 import gc
 import json
 import resource
@@ -9,15 +10,17 @@ import sys
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from acai_jax.errors import CheckpointError
 from acai_jax.network import checkpoints
-from acai_jax.network.bank import HeadBank, create_heads
+from acai_jax.network.bank import HeadBank, apply_heads, create_heads
 from acai_jax.network.head import head_weights, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.pretrained import load_published
+from acai_jax.surveys.ztf import ZTF
 
 
 @pytest.fixture
@@ -82,6 +85,11 @@ def save_altered(path, change):
         (lambda w, d: (w | {"join.bias": w["join.bias"].astype(np.int32)}, d), "int32"),
         (lambda w, d: (w, d | {"format": "other"}), "holds no heads"),
         (lambda w, d: (w, d | {"feature_names": d["feature_names"][::-1]}), "other features"),
+        (lambda w, d: (w, d | {"survey": "lsst"}), "alerts of 'lsst'; .* acai_jax knows ztf"),
+        (lambda w, d: (w, d | {"stamp": 30}), "another stamp than alerts of ZTF have: 30, not 63"),
+        (lambda w, d: (w, d | {"channels": d["channels"][::-1]}), "another channels"),
+        (lambda w, d: (w, d | {"sentinel": 0.0}), "another sentinel"),
+        (lambda w, d: (w, d | {"preset": "fink"}), "unknown preset 'fink'"),
         (lambda w, d: (w, d | {"classes": ["h"]}), r"\[2, "),
         (lambda w, d: (w, d | {"provenance": {}}), "no version for"),
     ],
@@ -173,6 +181,38 @@ def test_checkpoints_from_before_norms_get_the_identity(bank, tmp_path):
     save_altered(tmp_path / "heads", earlier)
     restored = head_weights(checkpoints.load_heads(tmp_path / "heads").heads)
     chex.assert_trees_all_equal(restored, head_weights(bank.heads))
+
+
+def test_checkpoints_from_before_surveys_are_ztfs(bank, tmp_path):
+    checkpoints.save_heads(bank, tmp_path / "heads")
+    new = {"survey", "stamp", "channels", "sentinel"}
+
+    def earlier(weights, description):
+        assert new < description.keys()
+        return weights, {name: fact for name, fact in description.items() if name not in new}
+
+    save_altered(tmp_path / "heads", earlier)
+    restored = checkpoints.load_heads(tmp_path / "heads")
+    assert restored.survey is ZTF
+    chex.assert_trees_all_equal(head_weights(restored.heads), head_weights(bank.heads))
+
+
+def test_heads_of_another_survey_go_by_its_inputs(bank, tmp_path, monkeypatch):
+    inputs = dataclasses.replace(ZTF.inputs, features=("snr", "ra", "dec"), stamp=30)
+    other = dataclasses.replace(ZTF, name="other", title="Other", inputs=inputs)
+    heads = create_heads(HeadConfig(filters=(4, 8)), 2, jax.random.key(0), inputs)
+    arguments = (heads, bank.classes, bank.provenance, "boom")
+    with pytest.raises(ValueError, match="other inputs than alerts of ZTF"):
+        HeadBank(*arguments)
+    logits = apply_heads(heads, jnp.zeros((5, 3)), jnp.zeros((5, 30, 30, 3)))
+    assert logits.shape == (5, 2)
+    checkpoints.save_heads(HeadBank(*arguments, other), tmp_path / "heads")
+    with pytest.raises(CheckpointError, match="alerts of 'other'"):
+        checkpoints.load_heads(tmp_path / "heads")
+    monkeypatch.setattr(checkpoints, "SURVEYS", {"ztf": ZTF, "other": other})
+    restored = checkpoints.load_heads(tmp_path / "heads")
+    assert restored.survey is other
+    chex.assert_trees_all_equal(head_weights(restored.heads), head_weights(heads))
 
 
 def test_norms_are_stored_head_by_head(bank, tmp_path):

@@ -1,5 +1,6 @@
 """Scorer: real alerts against golden scores, and the promises of its table."""
 
+import dataclasses
 import gzip
 import json
 import subprocess
@@ -15,8 +16,8 @@ import polars as pl
 import pytest
 from synthetic import avro_bytes, packet_record
 
-from acai_jax import workers
-from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts import prepare
+from acai_jax.alerts.packet import AlertPacket, packet_from_record
 from acai_jax.alerts.preprocess import alert_arrays, check_preset
 from acai_jax.alerts.sources import read_alerts
 from acai_jax.classes import CLASSES
@@ -24,7 +25,7 @@ from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score import scorer as score
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import PRESETS
+from acai_jax.surveys.ztf import PRESETS, ZTF
 
 VERSIONS = {name: {"version": f"test_{name}"} for name in CLASSES}
 
@@ -202,7 +203,7 @@ def test_worker_processes_change_nothing(scorer, tmp_path):
 
 
 def test_chunks_are_skipped_for_resuming(scorer, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "CHUNK_ALERTS", 4)
+    monkeypatch.setattr(prepare, "CHUNK_ALERTS", 4)
     night = write_night(tmp_path / "night", [packet_record(n) for n in range(10)])
     tables = [table for table, _ in scorer.score_tables(night, num_workers=0)]
     assert [len(table) for table in tables] == [4, 4, 2]
@@ -239,6 +240,23 @@ def test_a_model_brings_its_own_preset(scorer, tmp_path):
     night = write_night(tmp_path / "night", [packet_record(0, drb=None)])
     assert Scorer(bank).score(night)["preset"].item() == "boom"
     assert Scorer(bank).score(night, "kowalski")["preset"].item() == "kowalski"
+
+
+def test_alerts_of_another_survey_are_rejects(scorer, tmp_path):
+    other = dataclasses.replace(ZTF, name="other", title="Other")
+    alerts = [packet_from_record(packet_record(number)) for number in range(3)]
+    alerts[1] = dataclasses.replace(alerts[1], survey=other)
+    table = scorer.score_packets(alerts)
+    assert table["reason"].to_list() == [None, "not a ZTF alert: a packet of Other", None]
+    assert table["candid"].to_list() == [alert.candid for alert in alerts]
+    assert table["acai_h"].is_null().to_list() == [False, True, False]
+    theirs = Scorer(dataclasses.replace(scorer.bank, survey=other))
+    reasons = theirs.score_packets(alerts)["reason"].to_list()
+    assert reasons == [
+        "not a Other alert: a packet of ZTF",
+        None,
+        "not a Other alert: a packet of ZTF",
+    ]
 
 
 def test_threads_can_share_a_scorer(scorer):
@@ -284,8 +302,7 @@ import os, sys, warnings
 warnings.simplefilter("ignore")
 import jax, numpy as np
 from acai_jax import AcaiError, read_alerts
-from acai_jax.network.model import HeadBank, HeadConfig, create_heads
-from acai_jax.score.scorer import Scorer
+from acai_jax import HeadBank, HeadConfig, Scorer, create_heads
 
 alerts = list(read_alerts({str(tmp_path)!r}))
 heads = create_heads(HeadConfig(filters=(4, 8), dense_units=(5, 6)), 1, jax.random.key(0))

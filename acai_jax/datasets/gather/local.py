@@ -102,7 +102,8 @@ def _record_or_reject(
     if stable_hash(alert.objectId) != wanted.name[row]:
         reason = f"other object: labels.csv names another than {alert.objectId}"
         return Reject(reason, alert.candid, alert.objectId, alert.origin)
-    if plan.public_only and alert.candidate["programid"] != 1:
+    public = alert.survey.public.items()
+    if plan.public_only and any(alert.fields[name] != value for name, value in public):
         return None
     label = plan.classes[int(wanted.label[row])]
     try:

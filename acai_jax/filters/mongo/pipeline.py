@@ -18,7 +18,7 @@ from acai_jax.filters.mongo.documents import (
     refused,
 )
 from acai_jax.filters.mongo.terms import ALWAYS, NEVER, Condition, Value
-from acai_jax.surveys.ztf import FEATURE_NAMES, REQUIRED_FIELDS, TABLE_FIELDS, TEXT_FIELDS
+from acai_jax.surveys.ztf import ZTF
 
 _STAGES: Final = ("$match", "$project", "$addFields", "$set")
 _COMPARISONS: Final[Mapping[str, terms.Comparison]] = {
@@ -30,9 +30,17 @@ _COMPARISONS: Final[Mapping[str, terms.Comparison]] = {
     "$gte": ">=",
 }
 _QUERIES: Final = (*_COMPARISONS, "$in", "$nin", "$exists", "$not")
-_ISDIFFPOS: Final = {True: ("t", "1"), False: ("f", "0")}
+# a broker stores true and false where packets, and tables, have text
+_FLAGS: Final = {
+    each.column: {
+        truth: tuple(text for text, meant in each.values.items() if meant is truth)
+        for truth in (True, False)
+    }
+    for each in ZTF.derived
+    if each.values
+}
 # of a scored alert; other fields may be null
-_NEVER_NULL: Final = {"objectId", "candid", *FEATURE_NAMES, *REQUIRED_FIELDS}
+_NEVER_NULL: Final = {ZTF.object_id, ZTF.alert_id, *ZTF.inputs.features, *ZTF.required_fields}
 _MAX_TEXT: Final = 20_000  # characters; a field that uses another one twice doubles it
 
 Term = Condition | Value
@@ -228,12 +236,12 @@ class _Translator:
         if parent == "classifications" and column.startswith("acai_") and column.isidentifier():
             kind = "text" if column.endswith("_version") else "number"
             return self._column(column, kind, may_be_null=False)
-        if source.path in ("objectId", "candid", "candidate.candid"):
-            return self._column(column, "text" if column == "objectId" else "number")
+        if source.path in (ZTF.object_id, ZTF.alert_id, f"{ZTF.record}.{ZTF.alert_id}"):
+            return self._column(column, "text" if column == ZTF.object_id else "number")
         if source.path in ("coordinates.l", "coordinates.b"):
             return self._column(f"galactic_{column}", "number")
-        if parent == "candidate" and column in TABLE_FIELDS:
-            return self._column(column, "text" if column in TEXT_FIELDS else "number")
+        if parent == ZTF.record and column in ZTF.table_fields:
+            return self._column(column, "text" if column in ZTF.text_fields else "number")
         raise refused(place, f"score tables have no {source.path}")
 
     def _column(self, name: str, kind: terms.Kind, *, may_be_null: bool | None = None) -> Value:
@@ -313,8 +321,8 @@ def _truth(term: Term) -> Condition:
     """Where MongoDB takes a term for true: all but false, null and zero."""
     if isinstance(term, Condition):
         return term
-    if term.column == "isdiffpos":
-        return terms.one_of(term, [terms.text(each) for each in _ISDIFFPOS[True]])
+    if term.column in _FLAGS:
+        return terms.one_of(term, [terms.text(each) for each in _FLAGS[term.column][True]])
     if term.kind == "number":
         return ~terms.one_of(term, [terms.number(0)], or_null=True)
     return ~term.null
@@ -416,8 +424,8 @@ def _one_of(term: Term, wanted: Sequence[Any], place: str) -> Condition:
         return terms.any_of(known)
     values: list[Value] = []
     for each in wanted:
-        if term.column == "isdiffpos" and isinstance(each, bool):
-            values += [terms.text(letter) for letter in _ISDIFFPOS[each]]
+        if term.column in _FLAGS and isinstance(each, bool):
+            values += [terms.text(letter) for letter in _FLAGS[term.column][each]]
             continue
         literal = _literal(each, place)
         if isinstance(literal, Value) and literal.kind == term.kind:

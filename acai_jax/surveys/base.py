@@ -1,0 +1,260 @@
+"""What a survey is, as data: one frozen description, which everything else reads."""
+
+import dataclasses
+import datetime
+import functools
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+BRAAI: Final = "braai"
+"""The stand-in that is no field: the score of the real/bogus network for the alert's stamps."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One scalar of an alert that tables carry.
+
+    Attributes:
+        name: in the packet and in tables.
+        kind: float and double are numbers of 32 and 64 bits; "integer" has 64 bits.
+        unit: for people; "" for a number without one.
+        required: an alert without it is no sound one.
+        plausible: the least and the largest value that an alert can have.
+        packaged: packaged datasets with raw stamps keep it: one more is another version of them.
+    """
+
+    name: str
+    kind: Literal["float", "double", "integer", "text"] = "float"
+    unit: str = ""
+    required: bool = False
+    plausible: tuple[float, float] | None = None
+    packaged: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inputs:
+    """What heads read.
+
+    Attributes:
+        features: names of fields, in order.
+        stamp: pixels along each side.
+        channels: what the stamps show, in order.
+        sentinel: what stands in a feature that has no value; it is no measurement.
+    """
+
+    features: tuple[str, ...]
+    stamp: int
+    channels: tuple[str, ...]
+    sentinel: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recipe:
+    """A preset: how a packet becomes arrays.
+
+    Attributes:
+        padding: of a small stamp: below and right of it once it is normalised, or with zeros all
+            around it before that.
+        stand_ins: what takes the place of a feature that is null: another field, or `BRAAI`.
+    """
+
+    padding: Literal["corner", "centred"]
+    stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Derived:
+    """A column that filters may use, made of another one.
+
+    Attributes:
+        name: of the new column.
+        column: that it is made of.
+        values: what each value of `column` becomes; any other becomes null.
+        between: whether `column` lies in these bounds. Without either, the column is copied.
+    """
+
+    name: str
+    column: str
+    values: Mapping[str, bool] | None = None
+    between: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedFilter:
+    """A filter with a name.
+
+    Attributes:
+        where: the expression.
+        why: what it is for.
+    """
+
+    where: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grouping:
+    """A property by which an evaluation divides alerts.
+
+    Attributes:
+        title: for people, with its unit.
+        column: a field; or "latitude" (galactic, without its sign) or "year", which are made.
+        edges: between groups; without any, each value is a group.
+        unit: that stands behind numbers in names of groups.
+        whole: the values are whole numbers.
+    """
+
+    title: str
+    column: str
+    edges: tuple[float, ...] = ()
+    unit: str = ""
+    whole: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signs:
+    """What tells a survey's packets from others'; any one of them is enough.
+
+    Attributes:
+        namespaces: first words of the names of its schemas.
+        fields: of the top level, which no other survey's packets have.
+        beginnings: of `publisher` or `objectId`, in capitals, where packets have ZTF's field names.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    fields: frozenset[str] = frozenset()
+    beginnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Other:
+    """A survey whose packets are known, but not read."""
+
+    title: str
+    signs: Signs
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Survey:
+    """Every fact about a survey's alerts. Its file is `surveys/NAME.py`, and there it is `NAME`.
+
+    Attributes:
+        name: in checkpoints.
+        title: for people.
+        signs: by which its packets are recognised.
+        record: the packet's record that holds `fields`; of filters' paths, the first word.
+        alert_id, object_id: names of the identifiers, in packets and tables.
+        object_name: pattern of an object's name.
+        time: the field that says when [JD, UTC].
+        band: the field that says in which filter.
+        fields: in the order of tables.
+        inputs: of heads.
+        recipes: presets by name.
+        cutouts: fields of the packet, in the order of the channels.
+        histories: arrays of earlier photometry: most of a packet's records, and nothing that a
+            score needs.
+        late_features: that early packets lack.
+        late_reason: what the rejects of those packets say.
+        bands: names of the values of `band`.
+        public: fields of alerts that everyone may have, and their values.
+        derived: columns for filters.
+        filters: by name.
+        groupings: of evaluations, by the keys of their results.
+        key_fields: that people look at first.
+        message_fields: that messages of scores carry beside identifiers and required fields.
+        programmes: that topics are divided by.
+        topic: pattern of the name of a night's topic, with {night} and {programme}.
+        archive_url: under which the public archive's nights lie.
+        archive_file: pattern of the name of one, with {night}.
+        first_scorable: packets of earlier nights lack features.
+    """
+
+    name: str
+    title: str
+    signs: Signs
+    record: str
+    alert_id: str
+    object_id: str
+    object_name: str
+    time: str
+    band: str
+    fields: tuple[Field, ...]
+    inputs: Inputs
+    recipes: Mapping[str, Recipe]
+    cutouts: tuple[str, ...]
+    histories: tuple[str, ...]
+    late_features: frozenset[str]
+    late_reason: str
+    bands: Mapping[int, str]
+    public: Mapping[str, int]
+    derived: tuple[Derived, ...]
+    filters: Mapping[str, NamedFilter]
+    groupings: Mapping[str, Grouping]
+    key_fields: tuple[str, ...]
+    message_fields: tuple[str, ...]
+    programmes: tuple[int, ...]
+    topic: str
+    archive_url: str
+    archive_file: str
+    first_scorable: datetime.date
+
+    def __repr__(self) -> str:
+        return f"Survey({self.name!r})"
+
+    def __reduce__(self) -> tuple[Callable[[str], "Survey"], tuple[str]]:
+        # a survey is the same object in every process
+        return pkgutil.resolve_name, (f"acai_jax.surveys.{self.name}:{self.name.upper()}",)
+
+    @functools.cached_property
+    def table_fields(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of tables."""
+        return tuple(field.name for field in self.fields)
+
+    @functools.cached_property
+    def dataset_fields(self) -> tuple[str, ...]:
+        """Names of the fields that packaged datasets keep."""
+        return tuple(field.name for field in self.fields if field.packaged)
+
+    @functools.cached_property
+    def required_fields(self) -> tuple[str, ...]:
+        """Names of the fields that every alert has."""
+        return tuple(field.name for field in self.fields if field.required)
+
+    @functools.cached_property
+    def text_fields(self) -> frozenset[str]:
+        """Names of the fields that hold text."""
+        return self._of_kind("text")
+
+    @functools.cached_property
+    def integer_fields(self) -> frozenset[str]:
+        """Names of the fields that hold whole numbers."""
+        return self._of_kind("integer")
+
+    @functools.cached_property
+    def number_fields(self) -> tuple[str, ...]:
+        """Names of the fields that hold numbers."""
+        return tuple(field.name for field in self.fields if field.kind != "text")
+
+    @functools.cached_property
+    def double_fields(self) -> frozenset[str]:
+        """Names of the fields that 32 bits cannot hold."""
+        return self._of_kind("double")
+
+    @functools.cached_property
+    def plausible(self) -> Mapping[str, tuple[float, float]]:
+        """The bounds of the fields that have any."""
+        return {field.name: field.plausible for field in self.fields if field.plausible}
+
+    @functools.cached_property
+    def units(self) -> Mapping[str, str]:
+        """The unit of each field."""
+        return {field.name: field.unit for field in self.fields}
+
+    @functools.cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of each field."""
+        return {field.name: field.kind for field in self.fields}
+
+    def _of_kind(self, kind: str) -> frozenset[str]:
+        return frozenset(name for name, found in self.kinds.items() if found == kind)
