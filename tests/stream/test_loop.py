@@ -26,13 +26,13 @@ from streams import (
 )
 from synthetic import SCHEMA, avro_bytes, bare_avro, packet_record
 
-from acai_jax.commands.main import filter_table
+from acai_jax.commands.filter import filter_table
 from acai_jax.errors import FilterError, StreamError
 from acai_jax.filters.expressions import apply_filter
 from acai_jax.score.scorer import Scorer
 from acai_jax.simulate import simulate_packets
 from acai_jax.simulate.schema402 import alert_schema
-from acai_jax.stream import loop, registry
+from acai_jax.stream import reader, registry
 from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.tables import PLACE, scan_tables
 
@@ -346,7 +346,7 @@ def test_the_nights_topics_are_waited_for_and_midnight_is_survived(
     import datetime
 
     today = datetime.date(2031, 5, 1)
-    monkeypatch.setattr(loop, "_today", lambda: today)
+    monkeypatch.setattr(reader, "_today", lambda: today)
     with pytest.raises(StreamError, match="no topic ztf_20310430_programid1"):
         run(scorer, settings(broker, tmp_path))
     broker.produce("ztf_20310501_programid1", [alert(1)])
