@@ -202,7 +202,8 @@ def test_a_broker_that_stays_away_fails_what_was_not_confirmed(night):
 
 
 def test_no_broker_is_a_clear_error(night, monkeypatch):
-    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(kafka, "_ANSWER_SECONDS", 0.3)
     nobody = ReplaySettings(bootstrap_servers="127.0.0.1:1", topic="night")
     with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1:1"):
         replay(night, nobody)
