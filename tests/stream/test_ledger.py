@@ -13,7 +13,9 @@ from acai_jax.stream.ledger import Entry, Ledger
 from acai_jax.stream.registry import StoppedError
 
 PLACES = (("night", 0), ("night", 1))
+COUNTS = st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(any)
 Message = tuple[tuple[str, int], int]
+FATES = st.sampled_from(["written"] * 9 + ["left", "stopped", "failed"])
 
 
 class Worker(RuleBasedStateMachine):
@@ -27,13 +29,14 @@ class Worker(RuleBasedStateMachine):
         self.pending: deque[tuple[Entry, set[Message]]] = deque()
         self.results: deque[Entry | None] = deque()
         self.answer: bool | None = None  # of the broker, on its way
+        self.left: set[int] = set()  # generations
 
     @initialize()
     def assigned(self) -> None:
         self.ledger.renew()
         self.position = dict(self.committed)
 
-    @rule(counts=st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(any))
+    @rule(counts=COUNTS)
     def begin(self, counts: tuple[int, int]) -> None:
         messages = {
             (place, self.position[place] + number)
@@ -45,12 +48,18 @@ class Worker(RuleBasedStateMachine):
         self.pending.append((self.ledger.begin(offsets), messages))
 
     @precondition(lambda self: self.pending)
-    @rule(fate=st.sampled_from(["written", "written", "written", "left", "stopped", "failed"]))
-    def write(self, fate: str) -> None:
-        entry, messages = self.pending.popleft()
+    @rule(fates=st.lists(FATES, min_size=1, max_size=3))
+    def write(self, fates: list[str]) -> None:
+        for fate, (entry, messages) in zip(fates, list(self.pending), strict=False):
+            self.pending.popleft()
+            self.write_one(fate, entry, messages)
+
+    def write_one(self, fate: str, entry: Entry, messages: set[Message]) -> None:
 
         def flush() -> None:
             assert not self.ledger.failed
+            assert entry.generation not in self.left
+            self.left |= {entry.generation} if fate in ("left", "stopped") else set()
             if fate == "left":
                 self.ledger.leave(entry)
             elif fate == "stopped":
@@ -67,9 +76,10 @@ class Worker(RuleBasedStateMachine):
             self.results.append(None)
 
     @precondition(lambda self: self.results)
-    @rule()
-    def enter(self) -> None:
-        self.ledger.enter(self.results.popleft())
+    @rule(count=st.integers(1, 3))
+    def enter(self, count: int) -> None:
+        for _ in range(min(count, len(self.results))):
+            self.ledger.enter(self.results.popleft())
 
     @rule(applied=st.booleans())
     def commit(self, applied: bool) -> None:
@@ -79,21 +89,29 @@ class Worker(RuleBasedStateMachine):
             self.answer = applied
             self.given(offsets, applied)
 
+    @rule(counts=COUNTS, applied=st.booleans())
+    def go_on(self, counts: tuple[int, int], applied: bool) -> None:
+        """As most batches do."""
+        self.begin(counts)
+        self.write(["written"] * len(self.pending))
+        self.enter(len(self.results))
+        self.commit(applied)
+
     @precondition(lambda self: self.answer is not None)
     @rule(heard=st.booleans())
     def answered(self, heard: bool) -> None:
         self.ledger.answered(committed=bool(self.answer) and heard)
         self.answer = None
 
-    @rule(applied=st.booleans())
-    def revoked(self, applied: bool) -> None:
-        self.given(self.ledger.to_commit_at_last(), applied)
-        assert self.ledger.to_commit() == self.ledger.to_commit_at_last() == {}
-        self.lost((0, 0))
-
-    @rule(ahead=st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    def lost(self, ahead: tuple[int, int]) -> None:
+    @rule(
+        how=st.sampled_from(["lost", "revoked", "revoked, and the commit fails"]),
+        ahead=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    )
+    def rebalanced(self, how: str, ahead: tuple[int, int]) -> None:
         """The partitions come back; meanwhile another worker has gone on."""
+        if how != "lost":
+            self.given(self.ledger.to_commit_at_last(), applied=how == "revoked")
+            assert self.ledger.to_commit() == self.ledger.to_commit_at_last() == {}
         for place, count in zip(PLACES, ahead, strict=True):
             here = self.committed[place]
             self.written |= {(place, here + number) for number in range(count)}
@@ -106,6 +124,7 @@ class Worker(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.pending.clear()
         self.results.clear()
+        self.left.clear()
         self.answer = None
         self.assigned()
 
@@ -123,7 +142,7 @@ class Worker(RuleBasedStateMachine):
             return
         left = self.ledger.failed or None in self.write_all()
         if left:
-            self.next_run() if self.ledger.failed else self.lost((0, 0))
+            self.next_run() if self.ledger.failed else self.rebalanced("lost", (0, 0))
             self.position = dict.fromkeys(PLACES, 100)
             for place in PLACES:
                 messages = {(place, number) for number in range(self.committed[place], 100)}
@@ -140,17 +159,17 @@ class Worker(RuleBasedStateMachine):
         """Of this generation, what became of the batches that were not yet entered."""
         ours = self.ledger.begin({})
         while self.pending:
-            self.write("written")
+            self.write(["written"])
         found = list(self.results)
         while self.results:
-            self.enter()
+            self.enter(1)
         # a batch that begins now is written unless something was left in this generation
         found.append(self.ledger.write(ours, lambda: None))
         return [entry for entry in found if entry is None or entry.generation == ours.generation]
 
 
 Worker.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=30, derandomize=True, deadline=None, database=None
+    max_examples=150, stateful_step_count=40, derandomize=True, deadline=None, database=None
 )
 TestAnyOrder = Worker.TestCase
 
@@ -168,6 +187,17 @@ def test_what_is_written_is_committed_once_its_last_commit_is_answered():
     assert ledger.to_commit() == {PLACES[0]: 9}
     assert not ledger.answered(committed=True)
     assert ledger.to_commit() == {}
+
+
+def test_the_last_commit_is_of_all_that_is_written_answered_or_not():
+    ledger = Ledger()
+    both = ledger.begin({PLACES[0]: 5, PLACES[1]: 7})
+    for entry in (both, *begun(ledger, 9)):
+        ledger.enter(ledger.write(entry, lambda: None))
+        ledger.to_commit()
+    assert ledger.to_commit_at_last() == {PLACES[0]: 9, PLACES[1]: 7}
+    assert not ledger.answered(committed=False)  # the earlier one: too late to matter
+    assert ledger.to_commit() == ledger.to_commit_at_last() == {}
 
 
 def test_after_a_failure_nothing_is_written_or_committed():
