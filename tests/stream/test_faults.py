@@ -81,10 +81,15 @@ def test_one_of_two_workers_is_killed_in_the_middle(broker: Broker, scorer, mode
         broker.produce(topic, more)
         sent.extend(more)
 
+    def both_write() -> bool:
+        if len(written(tmp_path)) == len(sent):  # more only then: they may take long to start
+            send(4)
+        return len(writers(tmp_path)) == 2
+
     given = [*flags(broker, tmp_path, model, topic), "--batch-size", 8, "--log-json"]
     workers = [start_process(*given) for _ in range(2)]
     try:
-        wait_for(lambda: (send(4), len(writers(tmp_path)) == 2)[1], "two workers")
+        wait_for(both_write, "two workers")
         send(60)
         before = len(written(tmp_path))
         wait_for(lambda: len(written(tmp_path)) > before)
