@@ -1,84 +1,134 @@
-"""Kafka messages -> alerts, wherever the schema of their Avro stands.
+"""The intake of a stream: what is in hand, and the partitions that it comes from."""
 
-In the message (ZTF, BOOM), in its key or a header (Fink), or in a registry, by a number in the
-message's first five bytes (Confluent's framing).
-"""
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
 
-import itertools
-from typing import TYPE_CHECKING, Final
+from acai_jax.stream.kafka import Offsets, Place
 
-from acai_jax.alerts import avro
-from acai_jax.alerts.packet import AlertPacket, packet_or_reject, wanted_fields
-from acai_jax.alerts.sources import Encoded, decode
-from acai_jax.errors import PacketError, Reject, StreamError, reason_of
-from acai_jax.stream.registry import SchemaRegistry
+T = TypeVar("T")
 
-if TYPE_CHECKING:
-    from confluent_kafka import Message
-
-_LARGEST_NUMBER: Final = 2**31 - 1  # of a registry's schema
+_BATCH_BYTES: Final = 64 * 2**20
 
 
-def decode_message(
-    message: "Message", registry: SchemaRegistry | None = None
-) -> AlertPacket | Reject:
-    """The alert of one message, or a reject, whatever its bytes cause.
+class Intake(Generic[T]):
+    """Messages that have come and are not yet worked on. It touches neither them nor a broker.
 
     Args:
-        message: as Kafka gave it.
-        registry: where schemas are that the message only has the number of.
+        batch_size: so many messages are enough for a batch.
+        batch_seconds: for so long the first message of a batch waits for more [s].
+        clock: tells the time [s].
 
-    Raises:
-        StreamError: the registry refuses us, or was away until the stream was told to stop.
+    Attributes:
+        assigned: the partitions that are ours; None as long as that is not known.
+        holding: nothing more is wanted for now.
+
+    Example:
+        >>> intake = Intake(batch_size=2, batch_seconds=1.0)
+        >>> intake.take("first", ("night", 0), 4, size=80_000)
+        >>> intake.due(), intake.room
+        (False, 1)
+        >>> intake.take("second", ("night", 0), 5, size=80_000)
+        >>> intake.due(), intake.hand_over()
+        (True, (['first', 'second'], {('night', 0): 6}))
     """
-    origin = f"{message.topic()}/{message.partition()}/{message.offset()}"
-    try:
-        return _decoded(message, registry, origin)
-    except StreamError:
-        raise  # no fault of the message
-    except Exception as error:
-        return Reject(reason_of(error), origin=origin)
 
+    def __init__(
+        self, batch_size: int, batch_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._batch_size = batch_size
+        self._batch_seconds = batch_seconds
+        self._clock = clock
+        self.assigned: set[Place] | None = None
+        self.holding = False
+        self._held: set[Place] = set()
+        self._ended: set[Place] = set()
+        self._taken: Offsets = {}
+        self._messages: list[T] = []
+        self._offsets: Offsets = {}
+        self._bytes = 0
+        self._first_came = 0.0
 
-def _decoded(
-    message: "Message", registry: SchemaRegistry | None, origin: str
-) -> AlertPacket | Reject:
-    raw = message.value()
-    if raw is None:
-        return Reject("empty message", origin=origin)
-    if not raw.startswith(avro.MAGIC):
-        if schema := _schema_beside(message):
-            return _alone(schema, raw, origin)
-        if number := _schema_number(raw):
-            if registry is None:
-                raise PacketError(
-                    "no schema: neither in the message nor in its key or headers; in Confluent's "
-                    f"framing, it is schema {number} of a registry: --schema-registry"
-                )
-            return _alone(registry.schema(number), raw[5:], origin)
-    found = list(itertools.islice(decode(Encoded(origin, raw)), 2))
-    if len(found) == 1:
-        return found[0]
-    number = "more than one record" if found else "no record"
-    return Reject(f"not one alert: the container holds {number}", origin=origin)
+    # --- messages ------------------------------------------------------------------------------
 
+    def take(self, message: T, place: Place, offset: int, size: int) -> None:
+        """Takes a message of `size` bytes."""
+        if not self._messages:
+            self._first_came = self._clock()
+        self._ended.discard(place)
+        self._taken[place] = self._offsets[place] = offset + 1
+        self._messages.append(message)
+        self._bytes += size
 
-def _alone(schema: bytes, record: bytes, origin: str) -> AlertPacket | Reject:
-    found = avro.read_datum(schema, record, wanted_fields(False))
-    return packet_or_reject(found, origin, avro.record_name(schema))
+    @property
+    def in_hand(self) -> int:
+        """How many messages are in hand."""
+        return len(self._messages)
 
+    @property
+    def room(self) -> int:
+        """How many messages a batch still has room for."""
+        return self._batch_size - self.in_hand
 
-def _schema_beside(message: "Message") -> bytes | None:
-    """The schema in a message's key or in one of its headers, as JSON."""
-    beside = [message.key(), *(value for _, value in message.headers() or ())]
-    for value in beside:
-        text = value.encode() if isinstance(value, str) else value
-        if text and text.lstrip().startswith((b"{", b"[")) and b'"fields"' in text:
-            return text
-    return None
+    def patience(self, most: float) -> float:
+        """How long to wait for messages: until the batch is due, and at most so long [s]."""
+        if not self._messages:
+            return most
+        return min(most, self._first_came + self._batch_seconds - self._clock())
 
+    def due(self) -> bool:
+        """Whether what is in hand is to be worked on."""
+        if not self._messages:
+            return False
+        return (
+            self.room <= 0
+            or self._bytes >= _BATCH_BYTES
+            or self._clock() - self._first_came >= self._batch_seconds
+        )
 
-def _schema_number(raw: bytes) -> int | None:
-    """The number of the schema, if these can be the first bytes of Confluent's framing."""
-    number = int.from_bytes(raw[1:5], "big")
-    return number if raw[:1] == b"\0" and len(raw) > 5 and number <= _LARGEST_NUMBER else None
+    def hand_over(self) -> tuple[list[T], Offsets]:
+        """All that is in hand, which it is no longer, and the offsets behind it."""
+        batch = self._messages, self._offsets
+        self._messages, self._offsets, self._bytes = [], {}, 0
+        return batch
+
+    # --- partitions ----------------------------------------------------------------------------
+
+    def assign(self, places: Iterable[Place]) -> None:
+        """From now on these partitions are ours."""
+        self.assigned = set(places)
+        self._ended.clear()
+
+    def withdraw(self) -> None:
+        """The partitions are no longer ours; what is in hand stays."""
+        self.assigned = None
+        self._ended.clear()
+
+    def end(self, place: Place) -> None:
+        """A partition has no more messages for now."""
+        self._ended.add(place)
+
+    def at_end(self) -> bool:
+        """Whether no partition that is ours has more messages."""
+        return self.assigned is not None and self.assigned <= self._ended
+
+    def lag(self, newest: Callable[[Place], int | None]) -> int:
+        """Messages that are there and not yet taken.
+
+        Args:
+            newest: the offset that a partition's next message will get, if that is known.
+        """
+        places = (self.assigned or set()) & self._taken.keys()
+        return sum(max(0, (newest(place) or 0) - self._taken[place]) for place in places)
+
+    def hold(self) -> set[Place]:
+        """From now on nothing more is wanted; returns the partitions to pause."""
+        self.holding = True
+        self._held |= self.assigned or set()
+        return self.assigned or set()
+
+    def release(self) -> set[Place]:
+        """More is wanted again; returns the partitions to resume."""
+        # also those that were lost in the meantime, which stay paused otherwise if they come back
+        held, self._held, self.holding = self._held, set(), False
+        return held

@@ -26,6 +26,7 @@ Offsets = dict[Place, int]
 """Where to go on, in each place."""
 
 _CONNECT_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 2.0
 _QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
 # what an operator has to mend; waiting would not
 _REFUSALS: Final = (
@@ -184,7 +185,7 @@ class Connection:
         deadline = time.monotonic() + _CONNECT_SECONDS
         while True:
             try:
-                list_topics(timeout=2)
+                list_topics(timeout=_ANSWER_SECONDS)
                 return
             except kafka.KafkaException as error:
                 why = self.explain(error)

@@ -36,6 +36,11 @@ _OURS: Final = {
     "transactional.id": "the stream itself",
     "enable.idempotence": "the stream itself",
 }
+# rebalances in which some partitions stay; for the loop, each one begins anew
+_BIT_BY_BIT: Final = {
+    "partition.assignment.strategy": "cooperative",
+    "group.protocol": "consumer",
+}
 # what a producer takes as well; everything else is for the consumer alone
 _CONNECTION: Final = (
     *("sasl.", "ssl.", "security.", "socket.", "client.", "broker.", "reconnect."),
@@ -146,6 +151,11 @@ class ClientSettings:
                 self.values[name.removeprefix(ENVIRONMENT).lower().replace("_", ".")] = value
         for name in self.values.keys() & _OURS.keys():
             raise StreamError(f"{name} is set by {_OURS[name]}: leave it out of the Kafka settings")
+        for name, bit in _BIT_BY_BIT.items():
+            if bit in self.values.get(name, "").lower():
+                raise StreamError(
+                    f"{name}: {bit} is not for a stream, whose partitions go together"
+                )
         secrets = {value for name, value in self.values.items() if _SECRET.search(name) and value}
         self.registry_url, self.registry_login = _taken_registry(self.values)
         if self.registry_login is not None:

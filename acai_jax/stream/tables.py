@@ -195,7 +195,8 @@ class StreamTable:
     def _index(self, table: pl.LazyFrame) -> pl.DataFrame:
         names = [name for name in self._identity if name != "topic"]  # the folder's name tells it
         places = (pl.col("partition").alias("_partition"), pl.col("offset").alias("_offset"))
-        return table.select(*names, *places, _stood_scored=_SCORED).collect()
+        scored = _SCORED if "reason" in table.collect_schema() else pl.lit(True)
+        return table.select(*names, *places, _stood_scored=scored).collect()
 
     def _write(self, rows: pl.DataFrame) -> None:
         topic = rows["topic"][0]
@@ -287,7 +288,7 @@ def scan_tables(folder: str | os.PathLike[str]) -> pl.LazyFrame:
 def _standing(table: pl.LazyFrame) -> pl.LazyFrame:
     """The table without its rows without scores of alerts that the same model has scored, too."""
     names = table.collect_schema().names()
-    if "preset" not in names:  # no table of scores
+    if not {"preset", "reason"} <= {*names}:  # no table of scores, or all have them
         return table
     alert = [ZTF.alert_id, "preset", *(name for name in names if name.endswith("_version"))]
     unscored = table.filter(~_SCORED).select(*alert, "reason").collect()

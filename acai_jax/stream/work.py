@@ -14,7 +14,7 @@ from acai_jax.errors import Reject, reason_of
 from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.score.columns import score_table_schema
 from acai_jax.score.scorer import Scorer
-from acai_jax.stream.intake import decode_message
+from acai_jax.stream.decoding import decode_message
 from acai_jax.stream.outputs import ScoreEncoder
 from acai_jax.stream.registry import SchemaRegistry
 from acai_jax.stream.settings import StreamSettings

@@ -1,14 +1,17 @@
 """What goes wrong at night: nothing is lost, nothing comes twice, and each has a clear message."""
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ from streams import (
     run,
     save_model,
     settings,
-    small_bank,
+    small_scorer,
     start_process,
     wait_for,
     written,
@@ -39,7 +42,7 @@ SECRET = "correct-horse-battery"
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return Scorer(small_bank())
+    return small_scorer()
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +81,15 @@ def test_one_of_two_workers_is_killed_in_the_middle(broker: Broker, scorer, mode
         broker.produce(topic, more)
         sent.extend(more)
 
+    def both_write() -> bool:
+        if len(written(tmp_path)) == len(sent):  # more only then: they may take long to start
+            send(4)
+        return len(writers(tmp_path)) == 2
+
     given = [*flags(broker, tmp_path, model, topic), "--batch-size", 8, "--log-json"]
     workers = [start_process(*given) for _ in range(2)]
     try:
-        wait_for(lambda: (send(4), len(writers(tmp_path)) == 2)[1], "two workers")
+        wait_for(both_write, "two workers")
         send(60)
         before = len(written(tmp_path))
         wait_for(lambda: len(written(tmp_path)) > before)
@@ -134,7 +142,7 @@ def test_brokers_that_go_away_and_come_back(scorer, tmp_path, caplog, monkeypatc
             wait_for(lambda: written(tmp_path))
             broker.cut()
             wait_for(lambda: any("waiting for the brokers" in text for text in caplog.messages))
-            time.sleep(1)  # the outage; nothing is waited for
+            time.sleep(0.3)  # the outage; nothing is waited for
             broker.mend()
             broker.produce(topic, sent[60:])
             wait_for(lambda: len(written(tmp_path)) == 120)
@@ -174,15 +182,22 @@ def test_stopping_while_the_brokers_are_away(scorer, tmp_path, caplog):
         assert_scored(tmp_path, scorer, messages(10))
 
 
-def test_a_full_disk_ends_the_stream_and_the_next_one_goes_on(broker, scorer, model, tmp_path):
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows past 20 kB, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_stream_and_the_next_one_goes_on(broker, scorer, tmp_path):
     topic = broker.create_topic(partitions=2)
     broker.produce(topic, messages(60))
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    given = [*flags(broker, tmp_path, model, topic), "--until-end"]
-    code, errors = end(start_process(*given, before=limit))
-    assert code == 1
-    assert "error: cannot use" in errors
-    assert "File too large" in errors
+    with full_disk(), pytest.raises(OutputError, match=r"cannot use .*: File too large"):
+        run(scorer, settings(broker, tmp_path, topic))
     assert written(tmp_path) == []
     assert not broker.committed(tmp_path.name)
     run(scorer, settings(broker, tmp_path, topic))
@@ -312,27 +327,26 @@ def test_signals_and_secrets(broker: Broker, scorer, model, tmp_path):
     assert_scored(out, scorer, messages(20))
 
 
-def test_wrong_credentials(model, tmp_path):
-    with running_broker(authentication=True) as broker:
-        process = start_process(
-            *flags(broker, tmp_path, model, "night"),
-            environment={
-                "ACAI_JAX_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-                "ACAI_JAX_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-                "ACAI_JAX_KAFKA_SASL_USERNAME": "astronomer",
-                "ACAI_JAX_KAFKA_SASL_PASSWORD": SECRET,
-            },
-        )
-        code, errors = end(process)
-    assert code == 1
-    assert f"{broker.bootstrap} refuses us: " in errors.splitlines()[-1]
-    assert SECRET not in errors
+def test_wrong_credentials(scorer, tmp_path, caplog):
+    login = {
+        "ACAI_JAX_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "ACAI_JAX_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "ACAI_JAX_KAFKA_SASL_USERNAME": "astronomer",
+        "ACAI_JAX_KAFKA_SASL_PASSWORD": SECRET,
+    }
+    with (
+        running_broker(authentication=True) as broker,
+        pytest.raises(StreamError, match=f"{broker.bootstrap} refuses us: ") as caught,
+    ):
+        run(scorer, settings(broker, tmp_path, "night"), **login)
+    assert SECRET not in str(caught.value) + caplog.text
 
 
 def test_a_broker_that_wants_other_security(scorer, tmp_path, monkeypatch):
     from acai_jax.stream import kafka
 
-    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(kafka, "_ANSWER_SECONDS", 0.3)
     with running_broker() as broker:
         given = settings(broker, tmp_path, "night")
         with pytest.raises(StreamError, match=r"refuses us|cannot reach"):

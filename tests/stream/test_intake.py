@@ -1,138 +1,114 @@
-"""Messages -> alerts: the schema inside, beside the message, or in a registry; walls around all."""
+"""The intake: when a batch is due, and what it knows of its partitions."""
 
-import json
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from confluent_kafka import Message
-from server import running_server
-from synthetic import SCHEMA, avro_bytes, bare_avro, packet_record
 
-from acai_jax.alerts.avro import read_header
-from acai_jax.alerts.packet import AlertPacket
-from acai_jax.errors import Reject
-from acai_jax.simulate.schema402 import alert_schema
-from acai_jax.stream import intake
-from acai_jax.stream.intake import decode_message
-from acai_jax.stream.registry import SchemaRegistry
+from acai_jax.stream import intake as module
+from acai_jax.stream.intake import Intake
+
+ONE, TWO, THREE = (("night", number) for number in (1, 2, 3))
 
 
-def message(value: bytes | None, key: bytes | None = None, **more: Any) -> Message:
-    return Message(topic="night", partition=0, offset=7, value=value, key=key, **more)
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def reject(value: bytes | None, key: bytes | None = None, **more: Any) -> Reject:
-    found = decode_message(message(value, key, **more))
-    assert isinstance(found, Reject)
-    assert found.origin == "night/0/7"
-    return found
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def alert(found: AlertPacket | Reject) -> AlertPacket:
-    assert isinstance(found, AlertPacket), found
-    return found
+@pytest.fixture
+def intake(clock: Clock) -> Intake[str]:
+    return Intake(batch_size=3, batch_seconds=2.0, clock=clock)
 
 
-def test_the_schema_may_stand_in_the_key_or_in_a_header():
-    raw, schema = bare_avro(packet_record(3)), json.dumps(SCHEMA).encode()
-    inside = alert(decode_message(message(avro_bytes(packet_record(3)))))
-    for beside in ({"key": schema}, {"headers": [("x", None), ("schema", schema)]}):
-        found = alert(decode_message(message(raw, **beside)))
-        assert (found.candid, found.objectId) == (inside.candid, inside.objectId)
-        assert found.cutouts == inside.cutouts
-        assert found.candidate == inside.candidate
-    # a key of another kind is none of our business
-    assert alert(decode_message(message(avro_bytes(packet_record(3)), b'{"id": 1}'))) is not None
+def test_nothing_is_never_due(intake: Intake[str], clock: Clock):
+    clock.now += 100
+    assert (intake.due(), intake.in_hand, intake.room, intake.patience(0.1)) == (False, 0, 3, 0.1)
 
 
-def test_without_a_schema_the_reason_says_where_it_was_looked_for():
-    framed = b"\0\0\0\0\x11" + bare_avro(packet_record(3))
-    assert reject(framed).reason == (
-        "no schema: neither in the message nor in its key or headers; in Confluent's framing, "
-        "it is schema 17 of a registry: --schema-registry"
-    )
-    assert reject(None).reason == "empty message"
+def test_a_batch_is_due_once_it_is_full_and_knows_where_to_go_on(intake: Intake[str]):
+    for number, place in enumerate((ONE, TWO, ONE)):
+        assert (intake.due(), intake.room) == (False, 3 - number)
+        intake.take(f"message {number}", place, 10 + number, size=1)
+    assert (intake.due(), intake.room) == (True, 0)
+    messages, offsets = intake.hand_over()
+    assert messages == ["message 0", "message 1", "message 2"]
+    assert offsets == {ONE: 13, TWO: 12}
+    assert (intake.due(), intake.in_hand) == (False, 0)
+    assert intake.hand_over() == ([], {})
 
 
-def test_a_key_that_is_a_damaged_schema_is_a_reject():
-    raw = bare_avro(packet_record(3))
-    for schema in (b'{"fields": [', b'{"type": "record", "fields": 7}', b'["fields"]'):
-        assert reject(raw, schema).reason
-    cut = reject(raw[:300], json.dumps(SCHEMA).encode())
-    assert "truncated Avro" in cut.reason
+def test_a_batch_is_due_once_its_first_message_has_waited(intake: Intake[str], clock: Clock):
+    for _ in range(2):
+        intake.take("first", ONE, 0, size=1)
+        clock.now += 1.75
+        intake.take("second", ONE, 1, size=1)
+        assert not intake.due()
+        assert (intake.patience(0.5), intake.patience(0.125)) == (0.25, 0.125)
+        clock.now += 0.25
+        assert intake.due()
+        intake.hand_over()
 
 
-def fink_schema() -> dict[str, Any]:
-    """What Fink makes of ZTF's schema: everything may be null, every real number is a double."""
-
-    def nullable(field: dict[str, Any]) -> dict[str, Any]:
-        kind = field["type"] if isinstance(field["type"], str) else field["type"][0]
-        kind = kind if kind != "null" else field["type"][1]
-        return {"name": field["name"], "type": ["double" if kind == "float" else kind, "null"]}
-
-    def record(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"type": "record", "name": name, "fields": fields}
-
-    (candidate,) = (f for f in alert_schema()["fields"] if f["name"] == "candidate")
-    fields = [nullable(field) for field in candidate["type"]["fields"]]
-    stamp = [
-        nullable({"name": n, "type": t})
-        for n, t in (("fileName", "string"), ("stampData", "bytes"))
-    ]
-    cutouts = [
-        {"name": name, "type": [record(name, stamp), "null"]}
-        for name in ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-    ]
-    return record(
-        "fink",
-        [
-            *(
-                nullable({"name": n, "type": t})
-                for n, t in (("objectId", "string"), ("candid", "long"))
-            ),
-            {"name": "candidate", "type": [record("candidate", fields), "null"]},
-            *cutouts,
-            nullable({"name": "cdsxmatch", "type": "string"}),
-        ],
-    )
+def test_large_messages_are_due_at_once(intake: Intake[str]):
+    for _ in range(2):
+        intake.take("half", ONE, 0, size=module._BATCH_BYTES // 2)
+        assert not intake.due()
+        intake.take("half", ONE, 1, size=module._BATCH_BYTES // 2)
+        assert intake.due()
+        intake.hand_over()
 
 
-def test_a_message_of_fink(cases):
-    raw = (cases / "kafka" / "zeros_then_schemaless_fink.bin").read_bytes()
-    found = alert(decode_message(message(raw, json.dumps(fink_schema()).encode())))
-    assert (found.objectId, found.candid) == ("ZTF18aamyaaj", 1704217901015015001)
-    assert found.candidate["ndethist"] == 1108
-    assert all(stamp and stamp.startswith(b"\x1f\x8b") for stamp in found.cutouts)
-    refused = reject(raw, b"1.0_0.7.0")
-    assert refused.kind == "no schema"
-    assert "LSST" not in refused.reason
+def test_the_end_is_there_once_every_partition_of_ours_has_ended(intake: Intake[str]):
+    assert not intake.at_end()  # not known yet
+    intake.assign([ONE, TWO])
+    intake.end(ONE)
+    assert not intake.at_end()
+    intake.end(TWO)
+    assert intake.at_end()
+    intake.take("late", ONE, 0, size=1)
+    assert not intake.at_end()
+    intake.end(ONE)
+    assert intake.at_end()
+    intake.withdraw()
+    assert not intake.at_end()
+    intake.assign([TWO])
+    assert not intake.at_end()  # nor is what it once knew of it
+    intake.assign([])
+    assert intake.at_end()
 
 
-def test_an_alert_behind_a_registry(cases, tmp_path, monkeypatch):
-    monkeypatch.setenv("ACAI_JAX_CACHE", str(tmp_path))
-    raw = (cases / "kafka" / "ztf_behind_a_registry.bin").read_bytes()
-    assert "schema 17 of a registry" in reject(raw).reason
-    schema = read_header((cases / "packets" / "second_whole.avro").read_bytes()).schema
-    with running_server() as server:
-        server.files["/schemas/ids/17"] = json.dumps({"schema": schema.decode()}).encode()
-        found = alert(decode_message(message(raw), SchemaRegistry(server.url)))
-    assert (found.objectId, found.schemavsn) == ("ZTF18aawznqy", "3.3")
+def ends(**offsets: int | None) -> Callable[[tuple[str, int]], int | None]:
+    return lambda place: offsets[f"p{place[1]}"]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [OverflowError("n"), MemoryError(), RecursionError("deep"), KeyError("x"), AssertionError()],
-)
-def test_whatever_a_decoder_raises_is_a_reject(monkeypatch, error):
-    def failing(*_: object, **__: object) -> None:
-        raise error
-
-    for name in ("decode", "_schema_beside"):
-        with monkeypatch.context() as patch:
-            patch.setattr(intake, name, failing)
-            raw = b"\0" if name == "_schema_beside" else avro_bytes(packet_record(1))
-            assert reject(raw).reason.startswith(f"internal error: {type(error).__name__}")
+def test_the_lag_is_that_of_partitions_of_ours_that_have_been_read(intake: Intake[str]):
+    intake.take("message", ONE, 4, size=1)
+    intake.take("message", TWO, 9, size=1)
+    assert intake.lag(ends()) == 0
+    intake.assign([ONE, TWO, THREE])
+    assert intake.lag(ends(p1=7, p2=30)) == 2 + 20
+    assert intake.lag(ends(p1=None, p2=10)) == 0
+    assert intake.lag(ends(p1=2, p2=11)) == 1  # an old figure of the broker's
+    intake.assign([TWO])
+    assert intake.lag(ends(p2=30)) == 20
 
 
-def test_an_overflow_of_a_length_is_a_reject(cases):
-    assert reject((cases / "packets" / "length_overflow.avro").read_bytes()).reason
+def test_what_was_held_is_released_also_if_it_was_lost_in_the_meantime(intake: Intake[str]):
+    assert not intake.holding
+    assert intake.hold() == set()
+    intake.assign([ONE, TWO])
+    assert intake.hold() == {ONE, TWO}
+    intake.withdraw()
+    intake.assign([THREE])
+    assert intake.hold() == {THREE}
+    assert intake.holding
+    assert intake.release() == {ONE, TWO, THREE}
+    assert not intake.holding
+    assert intake.release() == set()

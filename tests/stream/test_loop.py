@@ -15,12 +15,14 @@ from streams import (
     Worker,
     alert,
     assert_scored,
+    few_sizes,
     overflowing,
     rejects,
     run,
     settings,
     small_alerts,
     small_bank,
+    small_scorer,
     wait_for,
     written,
 )
@@ -32,7 +34,7 @@ from acai_jax.filters.expressions import apply_filter
 from acai_jax.score.scorer import Scorer
 from acai_jax.simulate import simulate_packets
 from acai_jax.simulate.schema402 import alert_schema
-from acai_jax.stream import loop, registry
+from acai_jax.stream import reader, registry
 from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.tables import PLACE, scan_tables
 
@@ -41,7 +43,7 @@ COUNT = 1_000
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return Scorer(small_bank())
+    return small_scorer()
 
 
 def test_simulated_alerts_get_the_scores_of_the_scorer(broker: Broker, scorer, tmp_path):
@@ -68,7 +70,7 @@ def test_simulated_alerts_get_the_scores_of_the_scorer(broker: Broker, scorer, t
 
 
 def test_real_alerts_get_the_scores_of_the_command(broker: Broker, real_data, tmp_path):
-    scorer = Scorer.load("published", weights_dir=real_data / "acai_h5")
+    scorer = few_sizes(Scorer.load("published", weights_dir=real_data / "acai_h5"))
     paths = sorted((real_data / "alerts").glob("*.avro"))
     messages = [path.read_bytes() for path in paths]
     topic = broker.create_topic(partitions=2)
@@ -194,11 +196,11 @@ def test_weights_of_braai_that_come_later(broker: Broker, real_data, tmp_path):
     raw = avro_bytes(packet_record(1, candid=1, drb=None))
     topic = broker.create_topic()
     broker.produce(topic, [raw, alert(2)])
-    without = Scorer(small_bank(), weights_dir=tmp_path / "nowhere")
+    without = few_sizes(Scorer(small_bank(), weights_dir=tmp_path / "nowhere"))
     run(without, settings(broker, tmp_path, topic))
     table = scan_tables(tmp_path).sort("candid").collect()
     assert table["reason"].is_null().to_list() == [False, True]
-    with_braai = Scorer(small_bank(), weights_dir=real_data / "braai")
+    with_braai = few_sizes(Scorer(small_bank(), weights_dir=real_data / "braai"))
     metrics = run(with_braai, settings(broker, tmp_path, topic, group=f"{tmp_path.name}_again"))
     assert counted(metrics) == {"consumed": 2, "scored": 1, "rejected": 0, "duplicates": 1}
     table = assert_scored(tmp_path, with_braai, [raw, alert(2)])
@@ -346,7 +348,7 @@ def test_the_nights_topics_are_waited_for_and_midnight_is_survived(
     import datetime
 
     today = datetime.date(2031, 5, 1)
-    monkeypatch.setattr(loop, "_today", lambda: today)
+    monkeypatch.setattr(reader, "_today", lambda: today)
     with pytest.raises(StreamError, match="no topic ztf_20310430_programid1"):
         run(scorer, settings(broker, tmp_path))
     broker.produce("ztf_20310501_programid1", [alert(1)])
@@ -431,6 +433,7 @@ def test_brokers_that_are_not_there(scorer, tmp_path, monkeypatch):
     from acai_jax.stream import kafka
 
     monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(kafka, "_ANSWER_SECONDS", 0.3)
     nowhere = SimpleNamespace(bootstrap="127.0.0.1:9")
     with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1:9"):
         run(scorer, settings(nowhere, Path(tmp_path), "night"))

@@ -12,6 +12,7 @@ from broker import Broker, running_broker
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts.packet import read_packet
+from acai_jax.commands import subcommands
 from acai_jax.errors import SourceError, StreamError
 from acai_jax.stream import kafka
 from acai_jax.stream import replay as module
@@ -202,7 +203,8 @@ def test_a_broker_that_stays_away_fails_what_was_not_confirmed(night):
 
 
 def test_no_broker_is_a_clear_error(night, monkeypatch):
-    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(kafka, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(kafka, "_ANSWER_SECONDS", 0.3)
     nobody = ReplaySettings(bootstrap_servers="127.0.0.1:1", topic="night")
     with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1:1"):
         replay(night, nobody)
@@ -250,33 +252,61 @@ def test_a_full_disk_while_sorting_is_a_clear_error(broker: Broker, night, monke
         replay(night, settings(broker, broker.create_topic(), speed=1.0))
 
 
-def command(broker: Broker, *arguments: object) -> list[str]:
-    flags = ["--bootstrap-servers", broker.bootstrap, *map(str, arguments)]
-    return [sys.executable, "-m", "acai_jax", "replay", *flags]
+def flags(broker: Broker, *arguments: object) -> list[str]:
+    return ["replay", "--bootstrap-servers", broker.bootstrap, *map(str, arguments)]
 
 
-def test_the_command_reports_and_an_interrupt_confirms_what_was_sent(broker: Broker, night):
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command in this process: its exit status, and what it says."""
+
+    def run(*arguments: object) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["acai-jax", *map(str, arguments)])
+        try:
+            subcommands.run()
+            status = 0
+        except SystemExit as error:
+            status = error.code
+        return status, " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+def test_the_command_reports(broker: Broker, night, command):
     topic = broker.create_topic()
     (night / "broken.avro").write_bytes(b"Obj")
-    plain = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
-    done = subprocess.run(
-        command(broker, night, "--topic", topic),
-        capture_output=True,
-        text=True,
-        env=plain,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"{topic}: 40 alerts delivered" in done.stderr
-    assert "no readable Avro: 1" in done.stderr
-    assert "broken.avro: not an Avro container" in done.stderr.replace("\n", " ")
+    status, said = command(*flags(broker, night, "--topic", topic))
+    assert status == 0, said
+    assert f"{topic}: 40 alerts delivered" in said
+    assert "no readable Avro: 1" in said
+    assert "broken.avro: not an Avro container" in said
 
+
+def test_too_many_rejects_exit_with_4_and_the_rest_is_sent(broker: Broker, night, files, command):
+    for number in range(10):
+        (night / f"{number:03d}.avro").write_bytes(b"Obj")
+    for most, expected in (("0.25", 0), ("0.24", 4)):
+        topic = broker.create_topic()
+        status, said = command(*flags(broker, night, "--topic", topic, "--max-rejects", most))
+        assert status == expected, said
+        assert ("error: 10 of 40 alerts were rejected (25.00 %)" in said) == (expected == 4)
+        assert values(broker, topic) == files[10:]
+    topic = broker.create_topic()
+    status, said = command(*flags(broker, night / "000.avro", "--topic", topic))
+    assert status == 4
+    assert "error: 1 of 1 alerts were rejected (100.00 %)" in said
+    status, said = command(*flags(broker, night, "--topic", topic, "--max-rejects", 1.5))
+    assert status == 1
+    assert "error: --max-rejects takes a share, 0 to 1" in said
+
+
+def test_an_interrupt_confirms_what_was_sent(broker: Broker, night):
     topic = broker.create_topic()
     slow = subprocess.Popen(
-        command(broker, night, "--topic", topic, "--rate", 10),
+        [sys.executable, "-m", "acai_jax", *flags(broker, night, "--topic", topic, "--rate", 10)],
         stderr=subprocess.PIPE,
         text=True,
-        env=plain,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
     )
     wait_for(lambda: len(broker.messages(topic)) >= 3)
     slow.send_signal(signal.SIGINT)

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import alert, small_scorer
 
+from acai_jax.alerts.packet import read_packet
+from acai_jax.classes import CLASSES
+from acai_jax.commands.filter import filter_table
 from acai_jax.errors import OutputError
 from acai_jax.stream import tables
 from acai_jax.stream.tables import PLACE, StreamTable, scan_tables
+from acai_jax.stream.work import places
 
 
 def rows(
@@ -303,6 +309,32 @@ def test_a_damaged_file_is_an_error_not_a_gap(tmp_path):
     (tmp_path / "night" / f"{'0' * 16}-00000001-00000001.parquet").write_bytes(b"PAR1")
     with pytest.raises(OutputError, match="damaged file"):
         writer(tmp_path).add(rows(2))
+
+
+@pytest.mark.parametrize("missing", [["drb_source"], ["drb_source", "reason"]])
+def test_files_of_earlier_versions_have_fewer_columns(tmp_path, missing):
+    """Writers know what is in them, and readers read them beside new ones."""
+    messages = [
+        Message(topic="night", partition=0, offset=number, value=alert(number), timestamp=(1, 0))
+        for number in range(5)
+    ]
+    scored = small_scorer().score_packets([read_packet(m.value() or b"") for m in messages])
+    table = scored.hstack(places(messages))
+    old = tmp_path / "scores" / "night" / f"{'0' * 16}-00000001-00000001.parquet"
+    old.parent.mkdir(parents=True)
+    table[:3].drop(missing).write_parquet(old)
+    out = tmp_path / "passed.csv"
+    for count in (3, 5):
+        found = scan_tables(tmp_path).sort("candid").collect()
+        assert found["acai_h"].equals(table["acai_h"][:count])
+        filter_table(tmp_path, where="acai_h >= 0", out=out, overwrite=True)
+        assert pl.read_csv(out)["candid"].sort().to_list() == list(range(count))
+        model = {f"acai_{name}_version": f"test_{name}" for name in CLASSES}
+        new = StreamTable(tmp_path / "scores", ("candid",), model).add(table).new
+        assert new["candid"].to_list() == ([3, 4] if count == 3 else [])
+    found = scan_tables(tmp_path).sort("candid").collect()
+    assert found["drb_source"].to_list() == [None] * 3 + ["packet"] * 2
+    assert found["reason"].null_count() == 5
 
 
 def test_folders_without_tables_are_errors(tmp_path):

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from confluent_kafka import Message
 from polars.testing import assert_frame_equal
-from streams import alert, settings, small_bank
+from streams import alert, settings, small_scorer
 
 from acai_jax.errors import Reject
 from acai_jax.score.scorer import Scorer
@@ -33,7 +33,7 @@ BAD = 3
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return Scorer(small_bank())
+    return small_scorer()
 
 
 @pytest.fixture
