@@ -7,6 +7,7 @@ from .network.bank import HeadBank, apply_heads, create_heads
 from .network.checkpoints import load_heads, save_heads
 from .network.head import Head, HeadConfig
 from .network.pretrained import load_braai, load_published
+from .score.night import score_night
 from .score.scorer import Scorer
 from .stream.run import run_stream
 from .stream.settings import StreamSettings
@@ -37,4 +38,5 @@ __all__ = [
     "run_stream",
     "save_heads",
     "scan_tables",
+    "score_night",
 ]

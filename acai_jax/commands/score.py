@@ -1,7 +1,7 @@
 """The command `acai-jax score`."""
 
+import contextlib
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,61 +46,75 @@ def score(
         overwrite: replace OUT, or parts of it, if they exist.
         max_rejects: share of the alerts that may be rejected, 0 to 1.
     """
-    from acai_jax.alerts.sources import source_files
-    from acai_jax.score.parts import PartWriter, check_output
-
     if not paths:
         raise SourceError("no paths given: name files, archives or directories of alerts")
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
     limit = RejectLimit(max_rejects)
+    # a mistake in these is found before the model is loaded
+    from acai_jax.alerts.sources import source_files
+    from acai_jax.score.parts import check_output
+
     check_output(out, resume=resume, overwrite=overwrite)
-    files = _without_output(source_files(paths), out)
-    sizes = [file.stat().st_size for file in files]
+    source_files(paths)
     scorer = load_scorer(model, weights)
-    preset = preset or scorer.bank.preset
-    run = {
-        "inputs": [str(path) for path in paths],
-        "files": len(files),
-        "bytes": sum(sizes),
-        "preset": preset,
-        "models": {name: dict(facts) for name, facts in scorer.bank.provenance.items()},
-        "version": metadata.version("acai_jax"),
-    }
-    with PartWriter(out, run, resume=resume, overwrite=overwrite) as writer:
-        for problem in writer.problems:
-            console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
-        scored = None if writer.complete else _score(files, scorer, preset, workers, writer)
-    kinds = writer.summary()
-    if scored is None:
+    from acai_jax.score.night import score_night
+
+    with _Progress() as progress:
+        kinds = score_night(
+            scorer,
+            paths,
+            out,
+            preset,
+            num_workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            begin=progress.begin,
+            advance=progress.advance,
+        )
+    if progress.complete:
         console.print(f"{out} is complete already")
     else:
-        print_score_summary(kinds, out, *scored)
+        print_score_summary(kinds, out, progress.rows, progress.seconds)
     rejects = kinds.filter(pl.col("reason").is_not_null())
     limit.check(int(rejects["len"].sum()), int(kinds["len"].sum()))
 
 
-def _score(
-    files: list[Path], scorer: "Scorer", preset: Preset, workers: int | None, writer: "PartWriter"
-) -> tuple[int, float]:
-    """Scores what is not written yet; returns the number of alerts, and seconds."""
-    if writer.chunks_done:
-        console.print(f"going on after {writer.rows_done():,} alerts")
-    started, rows, warned = time.monotonic(), 0, False
-    tables = scorer.score_tables(files, preset, num_workers=workers, skip_chunks=writer.chunks_done)
-    try:
-        with scoring_progress(sum(file.stat().st_size for file in files)) as progress:
-            for table, source_bytes in tables:
-                writer.add(table)
-                rows += len(table)
-                if not warned and (problem := _missing_drb(table)):
-                    console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
-                    warned = True
-                progress(source_bytes, rows, rows / (time.monotonic() - started))
-    except KeyboardInterrupt:
-        console.print(f"parts up to here are kept in {writer.folder}; --resume goes on")
-        raise
-    return rows, time.monotonic() - started
+class _Progress:
+    """Shows how far a run is."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.rows, self.seconds = 0, 0.0
+        self._warned = False
+        self._folder: Path | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stack.close()
+        if self._folder and kind is not None and issubclass(kind, KeyboardInterrupt):
+            console.print(f"parts up to here are kept in {self._folder}; --resume goes on")
+
+    def begin(self, writer: "PartWriter", total_bytes: int) -> None:
+        self.complete, self._folder = writer.complete, writer.folder
+        for problem in writer.problems:
+            console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
+        if writer.chunks_done:
+            console.print(f"going on after {writer.rows_done():,} alerts")
+        self._started = time.monotonic()
+        if not writer.complete:
+            self._show = self._stack.enter_context(scoring_progress(total_bytes))
+
+    def advance(self, table: pl.DataFrame, source_bytes: int) -> None:
+        self.rows += len(table)
+        self.seconds = time.monotonic() - self._started
+        if not self._warned and (problem := _missing_drb(table)):
+            console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
+            self._warned = True
+        self._show(source_bytes, self.rows, self.rows / max(self.seconds, 1e-9))
 
 
 def load_scorer(model: str, weights: Path | None) -> "Scorer":
@@ -117,9 +131,3 @@ def _missing_drb(table: pl.DataFrame) -> str | None:
     """Why old alerts got no score, where braai could not stand in: said once, not at the end."""
     reasons = table["reason"].drop_nulls()
     return next((r for r in reasons if r.startswith("null feature: drb, and braai")), None)
-
-
-def _without_output(files: list[Path], out: Path) -> list[Path]:
-    """The files but those that this command writes: `out` may lie in the folder of alerts."""
-    own = {out.absolute(), out.absolute().with_name(out.name + ".parts")}
-    return [file for file in files if own.isdisjoint({file.absolute(), *file.absolute().parents})]
