@@ -20,12 +20,19 @@ SHAPES = re.compile(r"\b(?:25|63)\b")
 
 ATTRIBUTE = "a public attribute of packets and rejects; other code reads alert_id"
 COLUMN = "columns of files that people write or read"
+DATASET = "the dataset ztf_acai, by the names of its columns and of labels.csv"
 PAGE = "what a page or a picture shows"
 SIMULATOR = "the simulator writes ZTF's packets, field by field"
 KNOWN = {
     "alerts/packet.py": ("candid", ATTRIBUTE),
     "errors.py": ("candid", ATTRIBUTE),
     "commands/show.py": ("candid", "an option of the command"),
+    "datasets/builders/ztf_acai/builder.py": ("candid", DATASET),
+    "datasets/builders/ztf_acai/features.py": ("candid jd", DATASET),
+    "datasets/gather/beam.py": ("candid", DATASET),
+    "datasets/gather/local.py": ("candid", DATASET),
+    "datasets/gather/plan.py": ("candid", DATASET),
+    "datasets/gather/records.py": ("candid jd", DATASET),
     "datasets/card.py": ("candid jd", COLUMN),
     "datasets/labels.py": ("candid", COLUMN),
     "datasets/records.py": ("candid jd", COLUMN),
