@@ -291,9 +291,9 @@ def test_simultaneous_calls_do_not_disturb_each_other(server, target):
 
 
 def test_who_waits_takes_over_when_the_other_fails(server, target):
-    waiting = threading.Event()
+    asked, waiting = threading.Event(), threading.Event()
     server.faults = ["404"]
-    server.before = lambda: waiting.wait(10)
+    server.before = lambda: (asked.set(), waiting.wait(60))
 
     def second() -> None:
         download.download(
@@ -302,8 +302,7 @@ def test_who_waits_takes_over_when_the_other_fails(server, target):
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(fetch, server, target)
-        while not server.requests and not target.with_name("file.part").exists():
-            time.sleep(0.01)
+        assert asked.wait(60)  # so the first one has the lock
         other = pool.submit(second)
         with pytest.raises(DownloadError, match="404"):
             first.result()
