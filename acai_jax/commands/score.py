@@ -51,18 +51,12 @@ def score(
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
     limit = RejectLimit(max_rejects)
-    # a mistake in these is found before the model is loaded
-    from acai_jax.alerts.sources import source_files
-    from acai_jax.score.parts import check_output
-
-    check_output(out, resume=resume, overwrite=overwrite)
-    source_files(paths)
-    scorer = load_scorer(model, weights)
+    # JAX takes seconds to import: --help does not wait for it
     from acai_jax.score.night import score_night
 
     with _Progress() as progress:
         kinds = score_night(
-            scorer,
+            lambda: load_scorer(model, weights),
             paths,
             out,
             preset,

@@ -17,8 +17,7 @@ from acai_jax.evaluate.figures import THRESHOLDS
 from acai_jax.evaluate.judged import COMPARED
 from acai_jax.evaluate.results import Evaluation, HeadEvaluation
 from acai_jax.files import write_file
-from acai_jax.report import evaluation_pictures as report_pictures
-from acai_jax.report import html
+from acai_jax.report import evaluation_pictures, html
 from acai_jax.report.evaluation_json import SCALARS, metrics_of, unscored
 from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import short_name
@@ -63,17 +62,21 @@ def write_report(
         >>> write_report(evaluate(model, source), "report")  # doctest: +SKIP
         PosixPath('report/report.html')
     """
-    drawn = {"fnr_fpr": report_pictures.draw_error_rates(found)}
+    drawn = {"fnr_fpr": evaluation_pictures.draw_error_rates(found)}
     if not all(head.lacks for head in found.heads.values()):
-        drawn["roc"] = report_pictures.draw_roc(found)
-        drawn["precision_recall"] = report_pictures.draw_precision(found)
-    drawn["calibration"] = report_pictures.draw_calibration(found)
-    groups = {f"by_{name}": report_pictures.draw_groups(found, name) for name in found.breakdowns}
+        drawn["roc"] = evaluation_pictures.draw_roc(found)
+        drawn["precision_recall"] = evaluation_pictures.draw_precision(found)
+    drawn["calibration"] = evaluation_pictures.draw_calibration(found)
+    groups = {
+        f"by_{name}": evaluation_pictures.draw_groups(found, name) for name in found.breakdowns
+    }
     together: dict[str, html.Picture] = {}
     if len(found.heads) > 1:
-        together["correlation"] = report_pictures.draw_correlation(found)
-        together["overlap"] = report_pictures.draw_overlap(found)
-    compared = {"comparison": report_pictures.draw_comparison(found)} if found.comparisons else {}
+        together["correlation"] = evaluation_pictures.draw_correlation(found)
+        together["overlap"] = evaluation_pictures.draw_overlap(found)
+    compared = (
+        {"comparison": evaluation_pictures.draw_comparison(found)} if found.comparisons else {}
+    )
     sections = [
         ("Summary", _summary(found)),
         ("Curves", html.pictures(list(drawn.values()))),

@@ -14,7 +14,7 @@ from acai_jax.surveys.ztf import Preset
 
 
 def score_night(
-    scorer: Scorer,
+    scorer: Scorer | Callable[[], Scorer],
     paths: Paths,
     out: str | os.PathLike[str],
     preset: Preset | None = None,
@@ -28,7 +28,7 @@ def score_night(
     """Scores every alert behind `paths`, and writes the table part by part.
 
     Args:
-        scorer: scores them.
+        scorer: scores them; or what loads it, once the paths and `out` are known to be good.
         paths: as for `Scorer.score`; what this function writes there is left out.
         out: the Parquet file to write; parts of it stand in OUT.parts until it is complete.
         preset: as for `Scorer.score`.
@@ -54,6 +54,7 @@ def score_night(
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files = _without_output(source_files(given), Path(out))
     total_bytes = sum(file.stat().st_size for file in files)
+    scorer = scorer() if callable(scorer) else scorer
     preset = preset or scorer.bank.preset
     run = {
         "inputs": [os.fspath(path) for path in given],
