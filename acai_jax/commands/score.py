@@ -51,7 +51,6 @@ def score(
     if workers is not None and workers < 0:
         raise AcaiError("--workers takes 0 or more")
     limit = RejectLimit(max_rejects)
-    # JAX takes seconds to import: --help does not wait for it
     from acai_jax.score.night import score_night
 
     with _Progress() as progress:

@@ -4,17 +4,20 @@ import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from acai_jax.alerts.sources import Paths, source_files
 from acai_jax.score.parts import PartWriter, check_output
-from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import Preset
+
+if TYPE_CHECKING:  # with it comes JAX, for which mistakes need not wait
+    from acai_jax.score.scorer import Scorer
 
 
 def score_night(
-    scorer: Scorer | Callable[[], Scorer],
+    scorer: "Scorer | Callable[[], Scorer]",
     paths: Paths,
     out: str | os.PathLike[str],
     preset: Preset | None = None,
