@@ -1,0 +1,4 @@
+from .config import Config
+from .loop import train
+
+__all__ = ["Config", "train"]
