@@ -306,7 +306,7 @@ def _check_types(fields: Mapping[str, Any], survey: Survey) -> None:
             raise PacketError(f"wrong type: {_path(name, survey)} is {_shown(value)}, not {_TEXT}")
     for name in survey.required_fields:
         value = fields.get(name)
-        if value is None or not math.isfinite(value):
+        if value is None or (type(value) is float and not math.isfinite(value)):
             raise PacketError(f"missing field: {_path(name, survey)} is {value!r}")
     for name, (low, high) in survey.plausible.items():
         if not low <= fields[name] <= high:

@@ -78,12 +78,14 @@ class CardExample:
 
     Attributes:
         object_id: name of its object.
+        alert_id: of the alert.
         magnitude: [mag]; None where the alert has none.
         band: name of the filter.
         images: science, template and difference stamps; None where one cannot be read.
     """
 
     object_id: str
+    alert_id: int
     magnitude: float | None
     band: str
     images: Images
@@ -253,6 +255,7 @@ def choose_examples(card: Card, count: int) -> dict[str, list[CardExample]]:
         record = records[row["split"]][row["index"]]
         example = CardExample(
             row[survey.object_id],
+            row[survey.alert_id],
             row[survey.magnitude],
             survey.band_name(row[survey.band]),
             images_of(record),

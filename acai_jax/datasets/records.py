@@ -203,7 +203,9 @@ def packet_of(record: Mapping[str, Any]) -> AlertPacket:
     survey = survey_of_table(record)
     # an empty stamp stands for a null one
     cutouts = {name: record[name] or None for name in survey.cutouts}
-    return arranged_packet({**record, **cutouts}, survey)
+    texts = {name: record[name] for name in survey.required_fields if name in survey.text_fields}
+    fields = {**record[survey.record], **texts}
+    return arranged_packet({**record, survey.record: fields, **cutouts}, survey)
 
 
 def images_of(record: Mapping[str, Any]) -> Images:

@@ -183,7 +183,7 @@ def cpu_compiler_options() -> dict[str, int]:
 
 
 def _head_features(
-    head: tuple[SeparableConvBlock, SeparableConvBlock], x: Float[Array, "n 60 60 3"]
+    head: tuple[SeparableConvBlock, SeparableConvBlock], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n o"]:
     """One head's features of one chunk of alerts."""
     for block in head:

@@ -622,7 +622,7 @@ def test_tensorflow_reads_the_same(night, built, tmp_path):
             batch = next(iter(dataset.batch(100).as_numpy_iterator()))
             np.testing.assert_array_equal(batch["triplet"], expected.triplets)
             np.testing.assert_array_equal(batch["features"], expected.features)
-            np.testing.assert_array_equal(batch["candid"], expected.candid)
+            np.testing.assert_array_equal(batch["candid"], expected.alert_ids)
             np.testing.assert_array_equal(batch["jd"], expected.jd)
             assert [label.decode() for label in batch["label"]] == expected.labels.tolist()
             shuffled = tfds.load(

@@ -166,7 +166,8 @@ def test_the_galactic_plane_and_the_map_are_right():
 def example(number: int, **changes: object) -> CardExample:
     image = np.zeros((63, 63), np.float32)
     image[50:60, 10:30] = 1 + number
-    values = {"object_id": f"ZTF26test{number:03d}", "magnitude": 18.5, "band": "g"}
+    name = f"ZTF26test{number:03d}"
+    values = {"object_id": name, "alert_id": number, "magnitude": 18.5, "band": "g"}
     return CardExample(**{**values, "images": (image, image, image), **changes})
 
 
