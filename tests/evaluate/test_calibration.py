@@ -17,8 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from acai_jax.alerts.sources import read_alerts
-from acai_jax.commands import subcommands
-from acai_jax.commands.console import print_calibrations
+from acai_jax.commands.calibrate import Calibrate, print_calibrations
 from acai_jax.errors import CheckpointError, EvaluationError
 from acai_jax.evaluate.calibration import TEMPERATURES, Calibration, calibrate, fit_temperature
 from acai_jax.evaluate.labelled import AlertsSource, DatasetSource
@@ -301,5 +300,5 @@ def test_mistakes_are_clear_errors(trained, simulated_dataset, tmp_path, changes
     if "out" in changes:
         changes = {"out": trained / "heads"}
     with pytest.raises(kind, match=message):
-        subcommands.calibrate(**{**arguments, **changes})
+        Calibrate(**{**arguments, **changes}).run()
     assert not (tmp_path / "out").exists()
