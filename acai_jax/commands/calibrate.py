@@ -42,7 +42,7 @@ class Calibrate(Labelled):
             )
         save_heads(bank, self.out, overwrite=self.overwrite)
         print_calibrations(found)
-        versions = ", ".join(f"{name} {bank.provenance[name]['version']}" for name in found)
+        versions = ", ".join(f"{name} {bank.versions[name]}" for name in found)
         console.print(f"{self.out}: {versions}", soft_wrap=True)
 
 

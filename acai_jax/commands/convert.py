@@ -24,6 +24,5 @@ class Convert(Model):
 
         bank = self.load().bank
         save_heads(bank, self.out, overwrite=self.overwrite)
-        facts = bank.provenance.items()
-        versions = ", ".join(f"{name} {each['version']}" for name, each in facts)
+        versions = ", ".join(f"{name} {version}" for name, version in bank.versions.items())
         console.print(f"{self.out}: {versions}")

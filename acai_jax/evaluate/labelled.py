@@ -19,7 +19,7 @@ from acai_jax.alerts.stamps import Images
 from acai_jax.datasets.labels import Labels, read_labels
 from acai_jax.datasets.records import Records, images_of, packet_of
 from acai_jax.errors import EvaluationError
-from acai_jax.score.columns import column_type, score_columns
+from acai_jax.score.columns import column_type, score_columns, score_table
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import ZTF
 
@@ -28,14 +28,11 @@ Report = Callable[[int, int], None]
 
 _FIELDS: Final = tuple(name for name in ZTF.key_fields if name in ZTF.inputs.features)
 _COLUMNS: Final = {
-    ZTF.alert_id: pl.Int64(),
-    ZTF.object_id: pl.String(),
-    "label": pl.String(),
-    **{name: pl.Float64() for name in (ZTF.time, "ra", "dec")},
-    ZTF.band: pl.Int64(),
-    **{name: column_type(name) for name in _FIELDS},
-    "reason": pl.String(),
-    "origin": pl.String(),
+    name: column_type(name)
+    for name in (
+        *(ZTF.alert_id, ZTF.object_id, "label", ZTF.time, "ra", "dec", ZTF.band),
+        *(*_FIELDS, "reason", "origin"),
+    )
 }
 _CHUNK_RECORDS: Final = 512
 
@@ -95,8 +92,10 @@ class DatasetSource:
             rows = range(start, min(start + _CHUNK_RECORDS, total))
             records = [self._records[row] for row in rows]
             table = _of_arrays if "triplet" in self._records.names else _of_packets
-            where = pl.Series("origin", [str(row) for row in rows], pl.String())
-            tables.append(self._labels.join(table(scorer, records).with_columns(where)))
+            places = pl.Series("origin", map(str, rows), pl.String())
+            labels = pl.Series("label", [record["label"] for record in records], pl.String())
+            labelled = table(scorer, records).with_columns(places, labels)
+            tables.append(self._labels.join(labelled))
             report(rows.stop, total)
         return self._labels.complete(tables, self.facts)
 
@@ -187,27 +186,19 @@ def open_source(
 def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     features = np.stack([record["features"] for record in records])
     triplets = np.stack([record["triplet"] for record in records])
-    scores = scorer.score_arrays(features, triplets)
-    fields = {name: features[:, index] for index, name in enumerate(ZTF.inputs.features)}
-    columns: dict[str, Any] = {}
-    for name, kind in _COLUMNS.items():
-        if name in records[0]:  # exact there, float32 among the features
-            columns[name] = pl.Series([record[name] for record in records], dtype=kind)
-        elif name in fields:
-            columns[name] = pl.Series(fields[name]).cast(kind, strict=False)
-    unscored = np.logical_or.reduce(~np.isfinite(scores), axis=1)
-    reasons = ["score is not a number" if none else None for none in unscored]
-    columns["reason"] = pl.Series(reasons, dtype=pl.String())
-    scores = np.where(unscored[:, None], np.float32(np.nan), scores)
-    for index, name in enumerate(scorer.bank.classes):
-        columns[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)
-    return pl.DataFrame(columns)
+    columns: dict[str, Any] = {
+        name: pl.Series(features[:, index]).cast(column_type(name), strict=False)
+        for index, name in enumerate(ZTF.inputs.features)
+    }
+    for name in {*_COLUMNS} & {*records[0]}:  # exact there, float32 among the features
+        columns[name] = [record[name] for record in records]
+    columns["reason"] = [None] * len(records)
+    scores, bank = scorer.score_arrays(features, triplets), scorer.bank
+    return score_table(columns, scores, bank.versions, bank.preset, bank.survey)
 
 
 def _of_packets(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    table = scorer.score_packets([packet_of(record) for record in records])
-    labels = pl.Series("label", [record["label"] for record in records], pl.String())
-    return table.with_columns(labels)
+    return scorer.score_packets([packet_of(record) for record in records])
 
 
 class _Labelling:

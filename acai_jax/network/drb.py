@@ -3,12 +3,12 @@
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, Shaped
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from acai_jax.errors import WeightsError
 from acai_jax.network.braai import drb_from_triplets
@@ -26,8 +26,8 @@ class BraaiStandIn:
         weights_dir: folder with `braai_d6_m9.h5`; by default the cache.
 
     Example:
-        >>> _, reason = BraaiStandIn("/no/such/folder").drb(np.zeros((1, 63, 63, 3), np.float32))
-        >>> reason
+        >>> features, triplets = np.full((1, 1), np.nan), np.zeros((1, 63, 63, 3), np.float32)
+        >>> BraaiStandIn("/no/such/folder").fill(features, triplets, ("drb",))[1]
         'null feature: drb, and braai cannot stand in: no braai_d6_m9.h5 in /no/such/folder'
     """
 
@@ -36,22 +36,36 @@ class BraaiStandIn:
         self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
         self._lock = threading.Lock()
 
-    def drb(
-        self, triplets: Float32[np.ndarray, "m h w c"]
-    ) -> tuple[Float32[np.ndarray, " m"], str | None]:
-        """Braai's scores; or NaN and the reason, where its weights are not at hand.
+    def fill(
+        self,
+        features: Float[np.ndarray, "b f"],
+        triplets: Float32[np.ndarray, "b h w c"],
+        names: Sequence[str],
+    ) -> tuple[Int[np.ndarray, " m"], str | None]:
+        """Writes braai's scores into `features`, where `drb` is NaN; no other feature may be.
 
         A score does not depend on the alerts beside it.
+
+        Args:
+            features: of some alerts.
+            triplets: normalised stamps of the same alerts.
+            names: of the features.
+
+        Returns:
+            The rows without a `drb`; and why they still have none, where braai's weights are not at
+            hand.
         """
+        rows = np.flatnonzero(np.isnan(features).any(1))
+        if not len(rows):
+            return rows, None
         braai = self._load()
         if isinstance(braai, WeightsError):
-            nothing = np.full(len(triplets), np.nan, np.float32)
-            return nothing, f"null feature: drb, and braai cannot stand in: {braai}"
-        scores = [
-            np.asarray(braai(pad_rows(triplets[start : start + _BATCH], _BATCH)))
-            for start in range(0, len(triplets), _BATCH)
-        ]
-        return np.concatenate(scores)[: len(triplets)], None
+            return rows, f"null feature: drb, and braai cannot stand in: {braai}"
+        for start in range(0, len(rows), _BATCH):
+            few = rows[start : start + _BATCH]
+            scores = np.asarray(braai(pad_rows(triplets[few], _BATCH)))
+            features[few, names.index("drb")] = scores[: len(few)]
+        return rows, None
 
     def _load(self) -> Callable[[np.ndarray], Array] | WeightsError:
         with self._lock:

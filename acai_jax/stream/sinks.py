@@ -55,7 +55,7 @@ class Sinks:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        model = {f"acai_{c}_version": str(bank.provenance[c]["version"]) for c in bank.classes}
+        model = {f"acai_{c}_version": version for c, version in bank.versions.items()}
         model["preset"] = preset
         self._filters = {
             name: StreamTable(settings.out / "filters" / name, (ZTF.alert_id,), model)

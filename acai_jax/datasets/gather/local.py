@@ -25,7 +25,7 @@ from acai_jax.datasets.gather.plan import BuildPlan, Wanted, read_wanted
 from acai_jax.datasets.gather.records import Record, example
 from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import Reject, reason_of
-from acai_jax.surveys.ztf import DRB_INDEX
+from acai_jax.surveys.ztf import FEATURE_NAMES
 from acai_jax.text import spreadsheet_safe
 
 if TYPE_CHECKING:
@@ -121,10 +121,11 @@ def fill_drb(selection: Selection, plan: BuildPlan) -> None:
     ]
     if not missing:
         return
+    features = np.stack([record["features"] for _, _, record in missing])
     triplets = np.stack([record["triplet"] for _, _, record in missing])
-    values, reason = _stand_in(plan.weights).drb(triplets)
-    for (index, found, record), value in zip(missing, values, strict=True):
-        record["features"][DRB_INDEX] = value
+    _, reason = _stand_in(plan.weights).fill(features, triplets, FEATURE_NAMES)
+    for (index, found, record), filled in zip(missing, features, strict=True):
+        record["features"] = filled
         if reason is not None:
             selection.found[index] = found._replace(kept=False, record=None)
             reject = Reject(reason, record["candid"], record["objectId"], found.origin)
