@@ -12,6 +12,8 @@ from acai_jax.surveys.ztf import ZTF
 
 NOT_A_NUMBER: Final = "score is not a number"
 """The reason of an alert whose scores are not all numbers, where it has no other."""
+REASON_KIND: Final = pl.col("reason").str.split(":").list.first()
+"""What a row's reason is counted as, as `Reject.kind`; null where the alert was scored."""
 _TEXTS: Final = ("label", "preset", "drb_source", "reason", "origin")
 
 

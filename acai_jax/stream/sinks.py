@@ -125,7 +125,7 @@ class Sinks:
         metrics.scored.inc(scored)
         metrics.duplicates.inc(consumed - scored - len(reasons))
         for reason in reasons:
-            metrics.count_rejected(reason, 1)
+            metrics.count_rejected(reason)
 
     def _observe(self, ours: pl.DataFrame) -> None:
         now = time.time()
