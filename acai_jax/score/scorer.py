@@ -56,7 +56,7 @@ class Scorer:
         self.bank = bank
         self._process = os.getpid()
         on_cpu = jax.default_backend() == "cpu"
-        self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
+        self._batches: tuple[int, ...] = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
         self._threads = loky.cpu_count() if on_cpu else 1
         self._pool = ThreadPoolExecutor(self._threads)
