@@ -138,6 +138,7 @@ def many_alerts(folder: Path, count: int, drawn: int = 2_000) -> tuple[list[Path
             alerts.append(alert)
         sources.append(folder / "alerts" / f"{len(sources):05d}.avro")
         with sources[-1].open("wb") as file:
+            assert reader.writer_schema is not None
             fastavro.writer(file, reader.writer_schema, alerts)
     labels = folder / "labels.csv"
     labels.write_text("\n".join(rows) + "\n")
@@ -156,7 +157,7 @@ def compare(count: int, rounds: int, folder: Path) -> None:
             "the original's way", lambda: package_as_original(sources, original, few), few
         ),
     ]
-    source = build(sources, labels, folder / "datasets").as_data_source("train")
+    source = build(sources, labels, folder / "datasets").as_data_source(split="train")
     records = Records(folder / "datasets", "train")
     names = package_as_original(sources, folder / "read", few)
     check_same(records, folder / "read", names)

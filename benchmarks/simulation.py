@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -100,7 +101,7 @@ def two_samples(real: pl.DataFrame, simulated: pl.DataFrame) -> list[dict[str, o
     results = []
     for name in real.columns:
         a, b = (frame[name].drop_nulls().to_numpy() for frame in (real, simulated))
-        distance = scipy.stats.ks_2samp(a, b, method="asymp")
+        distance: Any = scipy.stats.ks_2samp(a, b, method="asymp")
         results.append(
             {
                 "figure": name,

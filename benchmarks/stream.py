@@ -205,7 +205,8 @@ def peer(bootstrap: str, topic: str, count: int, weights: Path, out: Path, answe
             message = consumer.poll(1.0)
             if message is None or message.error():
                 continue
-            for alert in fastavro.reader(io.BytesIO(message.value())):
+            alerts: Any = fastavro.reader(io.BytesIO(message.value() or b""))
+            for alert in alerts:
                 scores = score(*peers.original_inputs(alert))[0]
                 file.write(json.dumps([alert["candid"], *map(float, scores)]) + "\n")
                 file.flush()

@@ -88,7 +88,7 @@ class Ours:
             axes: Any = Data(None, 0, None)  # type: ignore[arg-type]
             found = self.programs.train(self.state, settings, self.batches, self.data, axes)
             self.state, tally = found
-            return tally.loss / tally.alerts
+            return np.asarray(tally.loss / tally.alerts)
 
         def train_one(head: int) -> Any:
             data = self.data._replace(targets=self.data.targets[head])

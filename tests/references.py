@@ -24,5 +24,6 @@ def nnx_separable_conv(
     mixing = nnx.Conv(inputs, outputs, (1, 1), precision="highest", rngs=nnx.Rngs(0))
     grouped.kernel.set_value(depthwise[:, :, None])
     mixing.kernel.set_value(pointwise[None, None])
+    assert mixing.bias is not None
     mixing.bias.set_value(bias)
     return lambda x: mixing(grouped(x))

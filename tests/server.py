@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
+    server: Server  # type: ignore[assignment]
     protocol_version = "HTTP/1.1"
     timeout = 10
 
@@ -93,7 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return 0
         return int(asked.removeprefix("bytes=").rstrip("-"))
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 

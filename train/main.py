@@ -10,10 +10,10 @@ def main() -> None:
         import tyro
 
         from acai_jax.commands.console import clear_errors
-        from acai_jax.commands.train import train
+        from acai_jax.commands.train import Train
 
         with clear_errors():
-            tyro.cli(train, prog="python -m train.main")
+            tyro.cli(Train, prog="python -m train.main").run()
 
 
 if __name__ == "__main__":

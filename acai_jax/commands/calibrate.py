@@ -1,55 +1,68 @@
 """The command `acai-jax calibrate`."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from acai_jax.commands.console import console, print_calibrations, stretches_progress
+from rich.table import Table
+
+from acai_jax.commands.arguments import Labelled
+from acai_jax.commands.console import console, output, shown, stretches_progress
+
+if TYPE_CHECKING:
+    from acai_jax.evaluate.calibration import Calibration
 
 
-def calibrate(
-    *,
-    out: Path,
-    model: str = "published",
-    dataset: Path | None = None,
-    split: str | None = None,
-    alerts: tuple[Path, ...] = (),
-    labels: Path | None = None,
-    heads: tuple[str, ...] = (),
-    weights: Path | None = None,
-    overwrite: bool = False,
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibrate(Labelled):
     """Calibrate heads by temperature scaling: a checkpoint of the same weights, with temperatures.
 
     Whatever reads the checkpoint gives calibrated scores; the order of alerts stays.
-
-    Args:
-        out: folder of the new checkpoint.
-        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
-        dataset: folder of a packaged dataset; or --alerts and --labels instead.
-        split: of the dataset; by default validation.
-        alerts: Avro files, archives or directories, as for `score`.
-        labels: labels.csv of the alerts; with --dataset, labels in place of its own, and only
-            the alerts that they name.
-        heads: only these heads; the others stay as they are.
-        weights: folder with the published .h5 files, for work without a network.
-        overwrite: replace a checkpoint that is there.
     """
-    # JAX takes seconds to import: --help and mistyped commands do not wait for it
-    from acai_jax.evaluate.calibration import calibrate as calibrate_heads
-    from acai_jax.evaluate.labelled import open_source
-    from acai_jax.network.checkpoints import check_place, save_heads
-    from acai_jax.score.scorer import Scorer, enable_compilation_cache
 
-    check_place(out, overwrite=overwrite)
-    split = split or (None if dataset is None else "validation")
-    source = open_source(dataset=dataset, split=split, alerts=alerts, labels=labels)
-    enable_compilation_cache()
-    with console.status("loading the model"):
-        bank = Scorer.load(model, weights_dir=weights).bank
-    with stretches_progress() as report:
-        bank, found = calibrate_heads(
-            bank, source, heads, weights_dir=weights, report=report("scoring")
-        )
-    save_heads(bank, out, overwrite=overwrite)
-    print_calibrations(found)
-    versions = ", ".join(f"{name} {bank.provenance[name]['version']}" for name in found)
-    console.print(f"{out}: {versions}", soft_wrap=True)
+    out: Path
+    """folder of the new checkpoint."""
+    heads: tuple[str, ...] = ()
+    """only these heads; the others stay as they are."""
+    overwrite: bool = False
+    """replace a checkpoint that is there."""
+
+    def run(self) -> None:
+        """Calibrates, saves, and prints the temperatures."""
+        from acai_jax.evaluate.calibration import calibrate
+        from acai_jax.network.checkpoints import check_place, save_heads
+
+        check_place(self.out, overwrite=self.overwrite)
+        source = self.open(default_split="validation")
+        bank = self.load().bank
+        with stretches_progress() as report:
+            bank, found = calibrate(
+                bank, source, self.heads, weights_dir=self.weights, report=report("scoring")
+            )
+        save_heads(bank, self.out, overwrite=self.overwrite)
+        print_calibrations(found)
+        versions = ", ".join(f"{name} {bank.versions[name]}" for name in found)
+        console.print(f"{self.out}: {versions}", soft_wrap=True)
+
+
+def print_calibrations(found: "Mapping[str, Calibration]") -> None:
+    """Prints the temperature of each head to standard output, and what it changes."""
+    table = Table()
+    table.add_column("head")
+    for column in ("T", "NLL", "calibrated", "ECE", "calibrated", "pos.", "neg.", "unscored"):
+        table.add_column(column, justify="right")
+    for name, each in found.items():
+        numbers = (f"{number:.4f}" for number in (*each.nll, *each.ece))
+        counts = (f"{count:,}" for count in (each.positives, each.negatives, each.unscored))
+        table.add_row(shown(name), f"{each.temperature:g}", *numbers, *counts)
+    output.print(table)
+    for name, each in found.items():
+        if each.held:
+            separated = "its positives and negatives are perfectly separated, which leaves it open"
+            why = separated if each.temperature == 1 else "the best one lies beyond"
+            note = f"note: the temperature of {name} is held at {each.temperature:g}: {why}"
+            console.print(note, style="yellow", soft_wrap=True)
+        if each.ece[1] > each.ece[0]:
+            note = f"note: the ECE of {name} rises: its scores are off as no temperature mends"
+            console.print(note, style="yellow", soft_wrap=True)

@@ -1,11 +1,9 @@
 """What commands show: progress bars, tables, and one clear line for an error."""
 
 import contextlib
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import polars as pl
 from rich.box import SIMPLE_HEAD
@@ -32,12 +30,6 @@ from acai_jax.score.columns import score_columns
 from acai_jax.surveys import survey_of_table
 from acai_jax.text import printable
 
-if TYPE_CHECKING:
-    from acai_jax.datasets.card import Card
-    from acai_jax.evaluate.calibration import Calibration
-    from acai_jax.evaluate.results import Evaluation
-    from acai_jax.stream.replay import Replayed
-
 
 def shown(value: object) -> Text:
     """What is printed of a value: what could steer a terminal is escaped, lines stay lines."""
@@ -55,7 +47,9 @@ class _Console(Console):
 
 
 console: Final = _Console(stderr=True)
-"""Where commands report; their answers go to standard output or to files."""
+"""Where commands report."""
+output: Final = _Console()
+"""Standard output, for answers that go to no file."""
 _MAX_LINE: Final = 20_000  # characters; a translated pipeline is one line
 
 
@@ -175,102 +169,6 @@ def stretches_progress() -> Iterator[Callable[[str], Callable[[int, int], None]]
         yield begin
 
 
-def print_card(found: "Card") -> None:
-    """Prints a dataset's card to standard output."""
-    from acai_jax.datasets import card
-
-    output = _Console()  # the answer goes to standard output
-    output.print(found.title, style="bold", soft_wrap=True)
-    output.print(f"{found.description} {found.summary}".strip(), soft_wrap=True)
-    header, rows = card.count_table(found)
-    counts = Table()
-    for index, name in enumerate(header):
-        counts.add_column(shown(name), justify="right" if index else "left")
-    for row in rows:
-        cells = [shown(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row]
-        counts.add_row(*cells, end_section=row is rows[-2])
-    output.print(counts)
-    facts = Table(show_header=False)
-    facts.add_column()
-    facts.add_column(overflow="fold")  # paths and digests are shown whole
-    for name, value in [*card.fact_table(found), *card.left_out_table(found)]:
-        facts.add_row(shown(name), shown(f"{value:,}" if isinstance(value, int) else value))
-    output.print(facts)
-
-
-def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
-    """Prints how many rows of a score table were scored, and why the others were not."""
-    table = Table(title=shown(out), show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for reason, count in kinds.iter_rows():
-        table.add_row(shown(f"rejected, {reason}" if reason else "scored"), f"{count:,}")
-    table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
-    table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
-    console.print(table)
-
-
-def print_replayed(found: "Replayed", topic: str) -> None:
-    """Prints what became of replayed alerts."""
-    rate = found.delivered / max(found.seconds, 1e-9)
-    console.print(f"{topic}: {found.delivered:,} alerts delivered, {rate:,.0f} a second")
-    if found.rejected:
-        console.print(f"not sent, because they are no readable Avro: {found.rejected:,}")
-        for reject in found.rejects:
-            console.print(f"  {reject.origin}: {reject.reason}", soft_wrap=True)
-        if found.rejected > len(found.rejects):
-            console.print(f"  and {found.rejected - len(found.rejects):,} more")
-
-
-def print_evaluation(found: "Evaluation") -> None:
-    """Prints the figures of each head to standard output."""
-    from acai_jax.report.evaluation_page import one_sided
-
-    table = Table()
-    table.add_column("head")
-    for column in ("AUC", "threshold", "FNR", "FPR", "pos.", "neg.", "unscored"):
-        table.add_column(column, justify="right")
-    for name, head in found.heads.items():
-        state, auc = head.state, head.figures.auc
-        rates = ("none" if math.isnan(rate) else f"{100 * rate:.2f} %" for rate in head.rates)
-        counts = (
-            head.ranking.positives,
-            head.ranking.negatives,
-            state.unscored_positives + state.unscored_negatives,
-        )
-        auc_text = "none" if math.isnan(auc) else f"{auc:.4f}"
-        numbers = (auc_text, f"{head.threshold:.3f}", *rates)
-        table.add_row(shown(name), *numbers, *(f"{count:,}" for count in counts))
-    _Console().print(table)
-    for sentence in one_sided(found):
-        console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
-    for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
-        if count := found.source.get("counts", {}).get(key):
-            console.print(f"{key.replace('_', ' ')}: {count:,}")
-
-
-def print_calibrations(found: "Mapping[str, Calibration]") -> None:
-    """Prints the temperature of each head to standard output, and what it changes."""
-    table = Table()
-    table.add_column("head")
-    for column in ("T", "NLL", "calibrated", "ECE", "calibrated", "pos.", "neg.", "unscored"):
-        table.add_column(column, justify="right")
-    for name, each in found.items():
-        numbers = (f"{number:.4f}" for number in (*each.nll, *each.ece))
-        counts = (f"{count:,}" for count in (each.positives, each.negatives, each.unscored))
-        table.add_row(shown(name), f"{each.temperature:g}", *numbers, *counts)
-    _Console().print(table)
-    for name, each in found.items():
-        if each.held:
-            separated = "its positives and negatives are perfectly separated, which leaves it open"
-            why = separated if each.temperature == 1 else "the best one lies beyond"
-            note = f"note: the temperature of {name} is held at {each.temperature:g}: {why}"
-            console.print(note, style="yellow", soft_wrap=True)
-        if each.ece[1] > each.ece[0]:
-            note = f"note: the ECE of {name} rises: its scores are off as no temperature mends"
-            console.print(note, style="yellow", soft_wrap=True)
-
-
 def print_pass_rates(rates: pl.DataFrame) -> None:
     """Prints how many alerts and objects are left after each part of a filter."""
     total = max(1, rates["alerts"][0])
@@ -300,7 +198,6 @@ def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
     for row in first.iter_rows():
         cells = (f"{v:.3f}" if isinstance(v, float) else printable(str(v)) for v in row)
         printed.add_row(*map(Text, cells))
-    output = _Console()
     if len(table):
         output.print(printed)
     if len(table) > most:

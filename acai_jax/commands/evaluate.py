@@ -1,58 +1,79 @@
 """The command `acai-jax evaluate`."""
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from acai_jax.commands.console import console, print_evaluation, stretches_progress
+from rich.table import Table
+
+from acai_jax.commands.arguments import Labelled
+from acai_jax.commands.console import console, output, shown, stretches_progress
+
+if TYPE_CHECKING:
+    from acai_jax.evaluate.results import Evaluation
 
 
-def evaluate(
-    *,
-    out: Path,
-    model: str = "published",
-    dataset: Path | None = None,
-    split: str | None = None,
-    alerts: tuple[Path, ...] = (),
-    labels: Path | None = None,
-    heads: tuple[str, ...] = (),
-    against: str | None = None,
-    weights: Path | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-    note: str | None = None,
-) -> None:
-    """Evaluate heads on labelled alerts: OUT/report.html, OUT/metrics.json and pictures.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(Labelled):
+    """Evaluate heads on labelled alerts: OUT/report.html, OUT/metrics.json and pictures."""
 
-    Args:
-        out: folder to write to; an earlier report in it is replaced.
-        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
-        dataset: folder of a packaged dataset; or --alerts and --labels instead.
-        split: of the dataset; by default test.
-        alerts: Avro files, archives or directories, as for `score`.
-        labels: labels.csv of the alerts; with --dataset, labels in place of its own, and only
-            the alerts that they name.
-        heads: only these heads of the model.
-        against: another model to compare with, on the same alerts.
-        weights: folder with the published .h5 files, for work without a network.
-        draws: of the bootstrap by object.
-        seed: of the bootstrap.
-        note: what the report should say first, such as where the labels come from.
-    """
-    # JAX takes seconds to import: --help and mistyped commands do not wait for it
-    from acai_jax.evaluate.labelled import open_source
-    from acai_jax.evaluate.run import Model
-    from acai_jax.evaluate.run import evaluate as evaluate_model
-    from acai_jax.report.evaluation_page import write_report
-    from acai_jax.score.scorer import enable_compilation_cache
+    out: Path
+    """folder to write to; an earlier report in it is replaced."""
+    heads: tuple[str, ...] = ()
+    """only these heads of the model."""
+    against: str | None = None
+    """another model to compare with, on the same alerts."""
+    draws: int = 1000
+    """of the bootstrap by object."""
+    seed: int = 0
+    """of the bootstrap."""
+    note: str | None = None
+    """what the report should say first, such as where the labels come from."""
 
-    out.mkdir(parents=True, exist_ok=True)
-    source = open_source(dataset=dataset, split=split, alerts=alerts, labels=labels)
-    enable_compilation_cache()
-    with console.status("loading the model"):
-        chosen = Model.load(model, weights_dir=weights, heads=heads)
-        other = Model.load(against, weights_dir=weights) if against else None
-    with stretches_progress() as report:
-        found = evaluate_model(chosen, source, other, draws=draws, seed=seed, report=report)
-    with console.status("drawing"):
-        page = write_report(found, out, note=note)
-    print_evaluation(found)
-    console.print(f"{page}: everything; metrics.json and pictures are beside it", soft_wrap=True)
+    def run(self) -> None:
+        """Evaluates, writes the report, and prints the figures of each head."""
+        from acai_jax.evaluate.run import Model, evaluate
+        from acai_jax.report.evaluation_page import write_report
+        from acai_jax.score.scorer import enable_compilation_cache
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        source = self.open()
+        enable_compilation_cache()
+        with console.status("loading the model"):
+            model = Model.load(self.model, weights_dir=self.weights, heads=self.heads)
+            other = Model.load(self.against, weights_dir=self.weights) if self.against else None
+        with stretches_progress() as report:
+            found = evaluate(model, source, other, draws=self.draws, seed=self.seed, report=report)
+        with console.status("drawing"):
+            page = write_report(found, self.out, note=self.note)
+        print_evaluation(found)
+        everything = "everything; metrics.json and pictures are beside it"
+        console.print(f"{page}: {everything}", soft_wrap=True)
+
+
+def print_evaluation(found: "Evaluation") -> None:
+    """Prints the figures of each head to standard output."""
+    from acai_jax.report.evaluation_page import one_sided
+
+    table = Table()
+    table.add_column("head")
+    for column in ("AUC", "threshold", "FNR", "FPR", "pos.", "neg.", "unscored"):
+        table.add_column(column, justify="right")
+    for name, head in found.heads.items():
+        state, auc = head.state, head.figures.auc
+        rates = ("none" if math.isnan(rate) else f"{100 * rate:.2f} %" for rate in head.rates)
+        counts = (
+            head.ranking.positives,
+            head.ranking.negatives,
+            state.unscored_positives + state.unscored_negatives,
+        )
+        auc_text = "none" if math.isnan(auc) else f"{auc:.4f}"
+        numbers = (auc_text, f"{head.threshold:.3f}", *rates)
+        table.add_row(shown(name), *numbers, *(f"{count:,}" for count in counts))
+    output.print(table)
+    for sentence in one_sided(found):
+        console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
+    for key in ("unlabelled", "unreadable", "repeated", "labels_without_alert"):
+        if count := found.source.get("counts", {}).get(key):
+            console.print(f"{key.replace('_', ' ')}: {count:,}")

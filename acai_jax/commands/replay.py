@@ -1,67 +1,55 @@
-"""The command `acai-jax replay`: its flags, and what it prints."""
+"""The command `acai-jax replay`."""
 
-from pathlib import Path
+import dataclasses
+from typing import TYPE_CHECKING
 
 import tyro
 
-from acai_jax.commands.console import console, print_replayed, replay_progress
-from acai_jax.errors import RejectLimit, SourceError, StreamError
+from acai_jax.commands.arguments import Sources
+from acai_jax.commands.console import console, replay_progress
+from acai_jax.errors import RejectLimit, StreamError
 from acai_jax.processes import finishing
+from acai_jax.stream.settings import ReplaySettings
+
+if TYPE_CHECKING:
+    from acai_jax.stream.replay import Replayed
 
 
-def replay(
-    sources: tyro.conf.Positional[tuple[Path, ...]],
-    /,
-    *,
-    bootstrap_servers: str,
-    topic: str,
-    rate: float | None = None,
-    own_timing: bool = False,
-    speed: float = 1.0,
-    partitions: int | None = None,
-    kafka_config: Path | None = None,
-    max_rejects: float = 1.0,
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay(Sources):
     """Send alerts of a past night to a Kafka topic, each message as ZTF sends it.
 
     Without --rate or --own-timing, as fast as the broker takes them. Ctrl-C and SIGTERM wait until
     the broker has confirmed what was sent; a second one exits at once. Credentials come from
     --kafka-config or the environment, as for `stream`. Exit status 4 says that no alert could be
     read, or that more could not than --max-rejects allows.
-
-    Args:
-        sources: Avro files, .tar or .tar.gz archives, Parquet, JSON, or directories of them.
-        bootstrap_servers: HOST:PORT of one or more brokers, with commas.
-        topic: to send to; it is made if it is not there.
-        rate: alerts a second.
-        own_timing: sort by jd, through a temporary file, and keep the time between alerts.
-        speed: with --own-timing: so many times faster.
-        partitions: of a topic that is made; by default 1.
-        kafka_config: file of settings of the Kafka client, KEY=VALUE lines.
-        max_rejects: share of the alerts that may be unreadable, 0 to 1.
     """
-    # these take a second to import: --help does not wait for it
-    from acai_jax.stream import replay as replaying
-    from acai_jax.stream.settings import ClientSettings
 
-    if not sources:
-        raise SourceError("no paths given: name files, archives or directories of alerts")
-    if speed != 1.0 and not own_timing:
-        raise StreamError("--speed goes with --own-timing")
-    limit = RejectLimit(max_rejects)
-    settings = replaying.ReplaySettings(
-        bootstrap_servers=bootstrap_servers,
-        topic=topic,
-        rate=rate,
-        speed=speed if own_timing else None,
-        partitions=partitions,
-    )
-    client = ClientSettings(kafka_config)
-    with finishing(console.print) as stop, replay_progress() as report:
-        found = replaying.replay(sources, settings, client=client, stop=stop, report=report)
-    print_replayed(found, topic)
-    if found.failed:
-        raise StreamError(f"{found.failed:,} alerts were not delivered: {found.failure}")
-    if found.interrupted:
-        raise KeyboardInterrupt
-    limit.check(found.rejected, found.delivered + found.rejected)
+    settings: tyro.conf.OmitArgPrefixes[ReplaySettings]
+
+    def run(self) -> None:
+        """Sends the alerts, and prints what became of them."""
+        from acai_jax.stream.replay import replay
+
+        self.check_sources()
+        limit = RejectLimit(self.max_rejects)
+        with finishing(console.print) as stop, replay_progress() as report:
+            found = replay(self.sources, self.settings, stop=stop, report=report)
+        print_replayed(found, self.settings.topic)
+        if found.failed:
+            raise StreamError(f"{found.failed:,} alerts were not delivered: {found.failure}")
+        if found.interrupted:
+            raise KeyboardInterrupt
+        limit.check(found.rejected, found.delivered + found.rejected)
+
+
+def print_replayed(found: "Replayed", topic: str) -> None:
+    """Prints what became of replayed alerts."""
+    rate = found.delivered / max(found.seconds, 1e-9)
+    console.print(f"{topic}: {found.delivered:,} alerts delivered, {rate:,.0f} a second")
+    if found.rejected:
+        console.print(f"not sent, because they are no readable Avro: {found.rejected:,}")
+        for reject in found.rejects:
+            console.print(f"  {reject.origin}: {reject.reason}", soft_wrap=True)
+        if found.rejected > len(found.rejects):
+            console.print(f"  and {found.rejected - len(found.rejects):,} more")

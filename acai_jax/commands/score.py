@@ -1,76 +1,61 @@
 """The command `acai-jax score`."""
 
 import contextlib
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-import tyro
+from rich.table import Table
 
-from acai_jax.commands.console import console, print_score_summary, scoring_progress
-from acai_jax.errors import AcaiError, RejectLimit, SourceError
-from acai_jax.surveys import Preset
+from acai_jax.commands.arguments import Decoding, Scoring
+from acai_jax.commands.console import console, scoring_progress, shown
+from acai_jax.errors import RejectLimit
 
 if TYPE_CHECKING:
     from acai_jax.score.parts import PartWriter
-    from acai_jax.score.scorer import Scorer
 
 
-def score(
-    paths: tyro.conf.Positional[tuple[Path, ...]],
-    /,
-    *,
-    out: Path = Path("scores.parquet"),
-    model: str = "published",
-    weights: Path | None = None,
-    preset: Preset | None = None,
-    workers: int | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    max_rejects: float = 1.0,
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score(Scoring, Decoding):
     """Score alerts with five classifiers; write one row per alert to a Parquet file.
 
     Exit status 4 says that every alert was rejected, or more than --max-rejects allows; the table
     is written all the same.
-
-    Args:
-        paths: Avro files, .tar or .tar.gz archives, Parquet, JSON, or directories of them.
-        out: the Parquet file to write; parts of it stand in OUT.parts until it is complete.
-        model: "published", "published-20201110" (the first generation), or a checkpoint's folder.
-        weights: folder with the published .h5 files, for work without a network.
-        preset: whose preprocessing to follow; by default that of the model's training.
-        workers: decoding processes; by default one for each core.
-        resume: go on where an earlier, interrupted run stopped.
-        overwrite: replace OUT, or parts of it, if they exist.
-        max_rejects: share of the alerts that may be rejected, 0 to 1.
     """
-    if not paths:
-        raise SourceError("no paths given: name files, archives or directories of alerts")
-    if workers is not None and workers < 0:
-        raise AcaiError("--workers takes 0 or more")
-    limit = RejectLimit(max_rejects)
-    from acai_jax.score.night import score_night
 
-    with _Progress() as progress:
-        kinds = score_night(
-            lambda: load_scorer(model, weights),
-            paths,
-            out,
-            preset,
-            num_workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            begin=progress.begin,
-            advance=progress.advance,
-        )
-    if progress.complete:
-        console.print(f"{out} is complete already")
-    else:
-        print_score_summary(kinds, out, progress.rows, progress.seconds)
-    rejects = kinds.filter(pl.col("reason").is_not_null())
-    limit.check(int(rejects["len"].sum()), int(kinds["len"].sum()))
+    out: Path = Path("scores.parquet")
+    """the Parquet file to write; parts of it stand in OUT.parts until it is complete."""
+    resume: bool = False
+    """go on where an earlier, interrupted run stopped."""
+    overwrite: bool = False
+    """replace OUT, or parts of it, if they exist."""
+
+    def run(self) -> None:
+        """Scores the alerts, and prints how it went."""
+        from acai_jax.score.night import score_night
+
+        self.check_sources()
+        limit = RejectLimit(self.max_rejects)
+        with _Progress() as progress:
+            kinds = score_night(
+                self.load,
+                self.sources,
+                self.out,
+                self.preset,
+                num_workers=self.workers,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                begin=progress.begin,
+                advance=progress.advance,
+            )
+        if progress.complete:
+            console.print(f"{self.out} is complete already")
+        else:
+            print_score_summary(kinds, self.out, progress.rows, progress.seconds)
+        rejects = kinds.filter(pl.col("reason").is_not_null())
+        limit.check(int(rejects["len"].sum()), int(kinds["len"].sum()))
 
 
 class _Progress:
@@ -110,14 +95,16 @@ class _Progress:
         self._show(source_bytes, self.rows, self.rows / max(self.seconds, 1e-9))
 
 
-def load_scorer(model: str, weights: Path | None) -> "Scorer":
-    """The model of a command, and programs that earlier commands have compiled."""
-    # JAX takes seconds to import: --help and mistyped commands do not wait for it
-    from acai_jax.score.scorer import Scorer, enable_compilation_cache
-
-    enable_compilation_cache()
-    with console.status("loading the model"):
-        return Scorer.load(model, weights_dir=weights)
+def print_score_summary(kinds: pl.DataFrame, out: Path, rows: int, seconds: float) -> None:
+    """Prints how many rows of a score table were scored, and why the others were not."""
+    table = Table(title=shown(out), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for reason, count in kinds.iter_rows():
+        table.add_row(shown(f"rejected, {reason}" if reason else "scored"), f"{count:,}")
+    table.add_row("all alerts", f"{kinds['len'].sum():,}", end_section=True)
+    table.add_row("rate, this run", f"{rows / max(seconds, 1e-9):,.0f} alerts/s")
+    console.print(table)
 
 
 def _missing_drb(table: pl.DataFrame) -> str | None:

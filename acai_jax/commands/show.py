@@ -1,14 +1,15 @@
 """The command `acai-jax show`."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
+from acai_jax.commands.arguments import Scoring
 from acai_jax.commands.console import console
-from acai_jax.commands.score import load_scorer
 from acai_jax.errors import AcaiError, Reject, SourceError, reason_of
 from acai_jax.surveys import Preset
 
@@ -17,34 +18,27 @@ if TYPE_CHECKING:
     from acai_jax.score.scorer import Scorer
 
 
-def show(
-    path: tyro.conf.Positional[Path],
-    /,
-    *,
-    candid: int | None = None,
-    out: Path | None = None,
-    model: str = "published",
-    weights: Path | None = None,
-    preset: Preset | None = None,
-) -> None:
-    """Draw one alert's stamps, scores and features to a PNG.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show(Scoring):
+    """Draw one alert's stamps, scores and features to a PNG."""
 
-    Args:
-        path: a file, archive or directory of alerts; the first readable alert is drawn.
-        candid: draw the alert with this candid instead.
-        out: the PNG to write; by default CANDID.png.
-        model: as for `score`.
-        weights: as for `score`.
-        preset: as for `score`.
-    """
-    with _clear_errors():
-        alert = _find_alert(path, candid)
-    scorer = load_scorer(model, weights)
-    out = out or Path(f"{alert.alert_id}.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with _clear_errors():
-        _draw(alert, scorer, preset or scorer.bank.preset, out)
-    console.print(f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}")
+    path: tyro.conf.Positional[Path]
+    """a file, archive or directory of alerts; the first readable alert is drawn."""
+    candid: int | None = None
+    """draw the alert with this candid instead."""
+    out: Path | None = None
+    """the PNG to write; by default CANDID.png."""
+
+    def run(self) -> None:
+        """Draws the alert, and prints where."""
+        with _clear_errors():
+            alert = _find_alert(self.path, self.candid)
+        scorer = self.load()
+        out = self.out or Path(f"{alert.alert_id}.png")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _clear_errors():
+            _draw(alert, scorer, self.preset or scorer.bank.preset, out)
+        console.print(f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}")
 
 
 @contextlib.contextmanager

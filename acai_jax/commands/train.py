@@ -1,23 +1,25 @@
 """The command `acai-jax train`; `python -m train.main` is the same."""
 
+import dataclasses
 from pathlib import Path
 
 from acai_jax.commands.console import console
 from acai_jax.training.config import Config
 
-_DEFAULT = Config()
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train ACAI heads; the same command goes on with a run that was interrupted."""
 
-def train(*, workdir: Path, config: Config = _DEFAULT) -> None:
-    """Train ACAI heads; the same command goes on with a run that was interrupted.
+    workdir: Path
+    """folder of the run; the result is the checkpoint WORKDIR/heads."""
+    config: Config = dataclasses.field(default_factory=Config)
+    """what is trained, on what, and how."""
 
-    Args:
-        workdir: folder of the run; the result is the checkpoint WORKDIR/heads.
-        config: what is trained, on what, and how.
-    """
-    # JAX takes seconds to import: --help and mistyped commands do not wait for it
-    from acai_jax.score.scorer import enable_compilation_cache
-    from acai_jax.training.loop import train as train_heads
+    def run(self) -> None:
+        """Trains, and shows how it goes."""
+        from acai_jax.score.scorer import enable_compilation_cache
+        from acai_jax.training.loop import train
 
-    enable_compilation_cache()
-    train_heads(config, workdir, console=console)
+        enable_compilation_cache()
+        train(self.config, self.workdir, console=console)

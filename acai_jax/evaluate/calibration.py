@@ -20,8 +20,8 @@ from scipy.special import expit
 from acai_jax.errors import EvaluationError
 from acai_jax.evaluate.figures import ScoreState
 from acai_jax.evaluate.labelled import Report, Source
-from acai_jax.evaluate.run import choose_heads, positive_labels
-from acai_jax.network.bank import HeadBank, Provenance
+from acai_jax.evaluate.run import positive_labels
+from acai_jax.network.bank import HeadBank, Provenance, choose_heads
 from acai_jax.score.scorer import Scorer
 
 TEMPERATURES: Final = (0.1, 100.0)

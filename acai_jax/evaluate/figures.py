@@ -1,6 +1,6 @@
 """How well the scores of one head tell its positives from its negatives, in exact figures.
 
-Scores, targets and masks go into a mergeable state; a state gives a ranking, and a ranking gives
+Scores and targets go into a state; a state gives a ranking, and a ranking gives
 figures under any weights of its alerts. With weights of 1 they are the figures themselves; with
 random ones, a draw of a bootstrap. An alert is called positive where its score is at or above the
 threshold. A figure that needs positives (or negatives) where there are none is NaN.
@@ -24,7 +24,7 @@ CALIBRATION_BINS: Final = 10
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ScoreState:
-    """Scores of one head and what they should have been; states of parts merge to that of all.
+    """Scores of one head and what they should have been.
 
     Attributes:
         scores: in 0..1, of the alerts that have one.
@@ -33,10 +33,9 @@ class ScoreState:
         unscored_negatives: negatives without a score.
 
     Example:
-        >>> one = ScoreState.from_values(np.array([0.9, np.nan]), np.array([True, False]))
-        >>> two = ScoreState.from_values(np.array([0.2]), np.array([False]))
-        >>> both = one.merge(two)
-        >>> both.scores.tolist(), both.unscored_negatives, both.ranking().figures().auc
+        >>> scores, targets = np.array([0.9, np.nan, 0.2]), np.array([True, False, False])
+        >>> state = ScoreState.from_values(scores, targets)
+        >>> state.scores.tolist(), state.unscored_negatives, state.ranking().figures().auc
         ([0.9, 0.2], 1, 1.0)
     """
 
@@ -47,38 +46,23 @@ class ScoreState:
 
     @classmethod
     def from_values(
-        cls,
-        scores: Float[np.ndarray, " m"],
-        targets: Bool[np.ndarray, " m"],
-        mask: Bool[np.ndarray, " m"] | None = None,
+        cls, scores: Float[np.ndarray, " m"], targets: Bool[np.ndarray, " m"]
     ) -> "ScoreState":
         """The state of some alerts.
 
         Args:
             scores: NaN where an alert has none: it is counted, and never taken for a negative.
             targets: True for positives.
-            mask: False for rows that are no alerts, such as those that fill up a batch.
 
         Raises:
             EvaluationError: a score lies outside 0..1.
         """
-        if mask is not None:
-            scores, targets = scores[mask], targets[mask]
         scored = ~np.isnan(scores)
         found = scores[scored].astype(np.float64)
         if len(found) and not 0 <= found.min() <= found.max() <= 1:
             raise EvaluationError(f"scores lie in 0..1, not {found.min():g}..{found.max():g}")
         positives = int(targets[~scored].sum())
         return cls(found, targets[scored], positives, int((~scored).sum()) - positives)
-
-    def merge(self, other: "ScoreState") -> "ScoreState":
-        """The state of this one's alerts and the other's."""
-        return ScoreState(
-            np.concatenate([self.scores, other.scores]),
-            np.concatenate([self.targets, other.targets]),
-            self.unscored_positives + other.unscored_positives,
-            self.unscored_negatives + other.unscored_negatives,
-        )
 
     def ranking(self) -> "Ranking":
         """The alerts in the order of their scores.

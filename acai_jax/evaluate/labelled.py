@@ -19,7 +19,7 @@ from acai_jax.alerts.stamps import Images
 from acai_jax.datasets.labels import Labels, read_labels
 from acai_jax.datasets.records import Records, images_of, packet_of
 from acai_jax.errors import EvaluationError
-from acai_jax.score.columns import column_type, score_columns
+from acai_jax.score.columns import column_type, score_columns, score_table
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
@@ -32,16 +32,11 @@ _CHUNK_RECORDS: Final = 512
 
 def _columns(survey: Survey) -> dict[str, Any]:
     """Column -> type of what is kept of each alert, but its scores."""
+    identity = (survey.alert_id, survey.object_id, "label")
     fields = (survey.time, "ra", "dec", survey.band)
     features = (name for name in survey.key_fields if name in survey.inputs.features)
-    return {
-        survey.alert_id: pl.Int64(),
-        survey.object_id: pl.String(),
-        "label": pl.String(),
-        **{name: column_type(name, survey) for name in (*fields, *features)},
-        "reason": pl.String(),
-        "origin": pl.String(),
-    }
+    names = (*identity, *fields, *features, "reason", "origin")
+    return {name: column_type(name, survey) for name in names}
 
 
 class DatasetSource:
@@ -104,8 +99,10 @@ class DatasetSource:
             rows = range(start, min(start + _CHUNK_RECORDS, total))
             records = [self._records[row] for row in rows]
             table = _of_arrays if "triplet" in self._records.names else _of_packets
-            where = pl.Series("origin", [str(row) for row in rows], pl.String())
-            tables.append(self._labels.join(table(scorer, records).with_columns(where)))
+            places = pl.Series("origin", map(str, rows), pl.String())
+            labels = pl.Series("label", [record["label"] for record in records], pl.String())
+            labelled = table(scorer, records).with_columns(places, labels)
+            tables.append(self._labels.join(labelled))
             report(rows.stop, total)
         return self._labels.complete(tables, self.facts)
 
@@ -197,27 +194,19 @@ def open_source(
 def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     features = np.stack([record["features"] for record in records])
     triplets = np.stack([record["triplet"] for record in records])
-    scores, survey = scorer.score_arrays(features, triplets), scorer.bank.survey
-    fields = {name: features[:, index] for index, name in enumerate(survey.inputs.features)}
-    columns: dict[str, Any] = {}
-    for name, kind in _columns(survey).items():
-        if name in records[0]:  # exact there, float32 among the features
-            columns[name] = pl.Series([record[name] for record in records], dtype=kind)
-        elif name in fields:
-            columns[name] = pl.Series(fields[name]).cast(kind, strict=False)
-    unscored = np.logical_or.reduce(~np.isfinite(scores), axis=1)
-    reasons = ["score is not a number" if none else None for none in unscored]
-    columns["reason"] = pl.Series(reasons, dtype=pl.String())
-    scores = np.where(unscored[:, None], np.float32(np.nan), scores)
-    for index, name in enumerate(scorer.bank.classes):
-        columns[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)
-    return pl.DataFrame(columns)
+    scores, bank = scorer.score_arrays(features, triplets), scorer.bank
+    columns: dict[str, Any] = {
+        name: pl.Series(features[:, index]).cast(column_type(name, bank.survey), strict=False)
+        for index, name in enumerate(bank.survey.inputs.features)
+    }
+    for name in {*_columns(bank.survey)} & {*records[0]}:  # exact there, float32 among the features
+        columns[name] = [record[name] for record in records]
+    columns["reason"] = [None] * len(records)
+    return score_table(columns, scores, bank.versions, bank.preset, bank.survey)
 
 
 def _of_packets(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    table = scorer.score_packets([packet_of(record) for record in records])
-    labels = pl.Series("label", [record["label"] for record in records], pl.String())
-    return table.with_columns(labels)
+    return scorer.score_packets([packet_of(record) for record in records])
 
 
 class _Labelling:

@@ -23,7 +23,7 @@ from acai_jax.evaluate.judged import (
 from acai_jax.evaluate.labelled import Report, Source
 from acai_jax.evaluate.results import Evaluation, Group, HeadEvaluation
 from acai_jax.evaluate.strata import Breakdown, ErrorCounts, break_down
-from acai_jax.network.bank import HeadBank, Provenance, stack_heads, take_head
+from acai_jax.network.bank import Provenance, choose_heads
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys import survey_of_table
 
@@ -62,21 +62,6 @@ class Model:
             bank = choose_heads(scorer.bank, tuple(dict.fromkeys(heads)))
             scorer = Scorer(bank, weights_dir=weights_dir)
         return cls(name, scorer)
-
-
-def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
-    """Some heads of a bank.
-
-    Raises:
-        EvaluationError: there is no such head.
-    """
-    for name in names:
-        if name not in bank.classes:
-            known = ", ".join(bank.classes)
-            raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
-    chosen = [take_head(bank.heads, bank.classes.index(name)) for name in names]
-    provenance = {name: bank.provenance[name] for name in names}
-    return HeadBank(stack_heads(chosen), tuple(names), provenance, bank.preset, bank.survey)
 
 
 def evaluate(

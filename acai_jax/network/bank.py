@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, Key
 
+from acai_jax.errors import EvaluationError
 from acai_jax.network.head import Head, block_weights, has_fast_form, head_weights
 from acai_jax.network.head_config import HeadConfig, check_class_names
 from acai_jax.network.separable import fast_cpu_features
@@ -54,13 +55,17 @@ class HeadBank:
         check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
-        for name in self.classes:
-            version = self.provenance[name]["version"]
+        for name, version in self.versions.items():
             if not (isinstance(version, str) and version.isprintable()):
                 raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
         for name, value in zip(self.classes, self.temperatures, strict=True):
             if not 0 < value < np.inf:
                 raise ValueError(f"temperature of {name} is {value}, not a positive number")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each class's head, by class, in their order."""
+        return {name: self.provenance[name]["version"] for name in self.classes}
 
     @property
     def temperatures(self) -> Float32[np.ndarray, " k"]:
@@ -150,28 +155,40 @@ def take_head(heads: Head, index: int) -> Head:
     return jax.tree.map(lambda leaf: leaf[index], heads)
 
 
-def replace_head(heads: Head, index: int, head: Head) -> Head:
-    """A bank with head `index` replaced; every other head keeps its bytes.
+def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
+    """Some heads of a bank.
 
     Raises:
-        ValueError: the head's hyperparameters are not the bank's.
+        EvaluationError: there is no such head.
     """
-    _check_same_kind(heads, head)
-    return jax.tree.map(lambda bank, leaf: bank.at[index].set(leaf), heads, head)
+    for name in names:
+        if name not in bank.classes:
+            known = ", ".join(bank.classes)
+            raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
+    places = np.array([bank.classes.index(name) for name in names])
+    heads = jax.tree.map(lambda leaf: leaf[places], bank.heads)
+    provenance = {name: bank.provenance[name] for name in names}
+    return dataclasses.replace(bank, heads=heads, classes=tuple(names), provenance=provenance)
 
 
-def append_head(heads: Head, head: Head) -> Head:
-    """A bank with one head more, at the end; the others keep their bytes.
+def merge_banks(bank: HeadBank, other: HeadBank) -> HeadBank:
+    """A bank with the heads of another in the place of those of the same name, or after them.
+
+    Every head keeps its bytes.
 
     Raises:
-        ValueError: the head's hyperparameters are not the bank's.
+        ValueError: the banks differ in hyperparameters, preset or survey.
     """
-    _check_same_kind(heads, head)
-    return jax.tree.map(lambda bank, leaf: jnp.concatenate([bank, leaf[None]]), heads, head)
-
-
-def _check_same_kind(heads: Head, head: Head) -> None:
-    if heads.config != head.config:
-        raise ValueError(f"heads of one bank share their config: {heads.config} != {head.config}")
-    if heads.inputs != head.inputs:
-        raise ValueError("heads of one bank share their inputs")
+    if bank.heads.config != other.heads.config:
+        raise ValueError(
+            f"heads of one bank share their config: {bank.heads.config} != {other.heads.config}"
+        )
+    if (bank.preset, bank.survey.name) != (other.preset, other.survey.name):
+        raise ValueError("heads of one bank share their preset and survey")
+    places = {name: place for place, name in enumerate(bank.classes + other.classes)}
+    order = np.array(list(places.values()))
+    heads = jax.tree.map(
+        lambda one, two: jnp.concatenate([one, two])[order], bank.heads, other.heads
+    )
+    provenance = {**bank.provenance, **other.provenance}
+    return dataclasses.replace(bank, heads=heads, classes=tuple(places), provenance=provenance)

@@ -8,11 +8,12 @@ from typing import Final
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, Shaped
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from acai_jax.errors import WeightsError
 from acai_jax.network.braai import drb_from_triplets
 from acai_jax.network.pretrained import load_braai
+from acai_jax.surveys.base import Survey
 
 _BATCH: Final = 32  # few alerts lack a drb: one small fixed size, compiled once
 
@@ -26,8 +27,9 @@ class BraaiStandIn:
         weights_dir: folder with `braai_d6_m9.h5`; by default the cache.
 
     Example:
-        >>> _, reason = BraaiStandIn("/no/such/folder").drb(np.zeros((1, 63, 63, 3), np.float32))
-        >>> reason
+        >>> from acai_jax.surveys import SURVEYS
+        >>> features, triplets = np.full((1, 25), np.nan), np.zeros((1, 63, 63, 3), np.float32)
+        >>> BraaiStandIn("/no/such/folder").fill(features, triplets, SURVEYS["ztf"])[1]
         'null feature: drb, and braai cannot stand in: no braai_d6_m9.h5 in /no/such/folder'
     """
 
@@ -36,22 +38,38 @@ class BraaiStandIn:
         self._braai: Callable[[np.ndarray], Array] | WeightsError | None = None
         self._lock = threading.Lock()
 
-    def drb(
-        self, triplets: Float32[np.ndarray, "m h w c"]
-    ) -> tuple[Float32[np.ndarray, " m"], str | None]:
-        """Braai's scores; or NaN and the reason, where its weights are not at hand.
+    def fill(
+        self,
+        features: Float[np.ndarray, "b f"],
+        triplets: Float32[np.ndarray, "b h w c"],
+        survey: Survey,
+    ) -> tuple[Int[np.ndarray, " m"], str | None]:
+        """Writes braai's scores into `features` where `drb`, `survey.replaced`, is NaN.
+
+        No other feature may be NaN.
 
         A score does not depend on the alerts beside it.
+
+        Args:
+            features: of some alerts.
+            triplets: normalised stamps of the same alerts.
+            survey: of the alerts.
+
+        Returns:
+            The rows without a `drb`; and why they still have none, where braai's weights are not at
+            hand.
         """
+        rows, name = np.flatnonzero(np.isnan(features).any(1)), survey.replaced
+        if not len(rows) or name is None:
+            return rows, None
         braai = self._load()
         if isinstance(braai, WeightsError):
-            nothing = np.full(len(triplets), np.nan, np.float32)
-            return nothing, f"null feature: drb, and braai cannot stand in: {braai}"
-        scores = [
-            np.asarray(braai(pad_rows(triplets[start : start + _BATCH], _BATCH)))
-            for start in range(0, len(triplets), _BATCH)
-        ]
-        return np.concatenate(scores)[: len(triplets)], None
+            return rows, f"null feature: {name}, and braai cannot stand in: {braai}"
+        for start in range(0, len(rows), _BATCH):
+            few = rows[start : start + _BATCH]
+            scores = np.asarray(braai(pad_rows(triplets[few], _BATCH)))
+            features[few, survey.inputs.features.index(name)] = scores[: len(few)]
+        return rows, None
 
     def _load(self) -> Callable[[np.ndarray], Array] | WeightsError:
         with self._lock:

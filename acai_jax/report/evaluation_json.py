@@ -11,6 +11,7 @@ import numpy as np
 from acai_jax.evaluate.figures import CALIBRATION_BINS, THRESHOLDS
 from acai_jax.evaluate.judged import COMPARED
 from acai_jax.evaluate.results import Evaluation, HeadEvaluation
+from acai_jax.score.columns import REASON_KIND
 
 _FORMAT: Final = "acai_jax evaluation 1"
 SCALARS: Final = (
@@ -145,7 +146,7 @@ def _examples(found: Evaluation, head: str, kind: str) -> list[dict[str, Any]]:
 
 def unscored(found: Evaluation) -> dict[str, int]:
     """How many alerts have no score, by the kind of the reason."""
-    kinds = found.table["reason"].drop_nulls().str.split(":").list.first()
+    kinds = found.table.select(REASON_KIND).to_series().drop_nulls()
     return dict(Counter(kinds).most_common())
 
 

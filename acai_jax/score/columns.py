@@ -1,12 +1,20 @@
 """Columns of score tables: names and types have their owner here."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float32
 
 from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Survey
+
+NOT_A_NUMBER: Final = "score is not a number"
+"""The reason of an alert whose scores are not all numbers, where it has no other."""
+REASON_KIND: Final = pl.col("reason").str.split(":").list.first()
+"""What a row's reason is counted as, as `Reject.kind`; null where the alert was scored."""
+_TEXTS: Final = ("label", "preset", "drb_source", "reason", "origin")
 
 
 def score_columns(columns: Iterable[str]) -> list[str]:
@@ -26,21 +34,58 @@ def score_table_schema(classes: Iterable[str], survey: Survey = DEFAULT) -> Mapp
         >>> score_table_schema(["h"])["acai_h"]
         Float32
     """
-    schema = pl.Schema({survey.alert_id: pl.Int64, survey.object_id: pl.String})
-    for name in survey.table_fields:
-        schema[name] = column_type(name, survey)
+    fields = (survey.alert_id, survey.object_id, *survey.table_fields)
+    schema = pl.Schema({name: column_type(name, survey) for name in fields})
     for name in classes:
         schema[f"acai_{name}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
     for name in ("preset", "drb_source", "reason", "origin"):
-        schema[name] = pl.String()
+        schema[name] = column_type(name, survey)
     return schema
 
 
 def column_type(field: str, survey: Survey) -> Any:
-    """Polars type of a field of an alert, in every table."""
-    if field in survey.text_fields:
+    """Polars type of a field of an alert, or of what is known of it, in every table."""
+    if field == survey.object_id or field in survey.text_fields or field in _TEXTS:
         return pl.String()
-    if field in survey.integer_fields:
+    if field == survey.alert_id or field in survey.integer_fields:
         return pl.Int64()
     return pl.Float64() if field in survey.double_fields else pl.Float32()
+
+
+def score_table(
+    columns: Mapping[str, Any],
+    scores: Float32[np.ndarray, "n k"],
+    versions: Mapping[str, str],
+    preset: str,
+    survey: Survey = DEFAULT,
+) -> pl.DataFrame:
+    """The score table of some alerts: what every table of scores is made by.
+
+    An alert has all its scores, or none and a reason.
+
+    Args:
+        columns: of the alerts, by name, "reason" among them; null where they are left out.
+        scores: NaN where there is none.
+        versions: class -> version of its head, in the order of the scores.
+        preset: of the preprocessing.
+        survey: whose alerts they are.
+
+    Example:
+        >>> scores = np.array([[0.5], [np.nan]], np.float32)
+        >>> table = score_table({"reason": [None, None]}, scores, {"h": "1"}, "acai")
+        >>> table.select("acai_h", "acai_h_version", "reason").rows()
+        [(0.5, '1', None), (None, '1', 'score is not a number')]
+    """
+    schema = score_table_schema(versions, survey)
+    rows = len(columns["reason"])
+    scored = np.isfinite(scores).all(axis=1)
+    data: dict[str, Any] = {**dict.fromkeys(schema), **columns, "preset": [preset] * rows}
+    data["reason"] = list(data["reason"])
+    for row in np.flatnonzero(~scored):
+        data["reason"][row] = data["reason"][row] or NOT_A_NUMBER
+    scores = np.where(scored[:, None], scores, np.float32(np.nan))
+    for index, (name, version) in enumerate(versions.items()):
+        data[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)
+        data[f"acai_{name}_version"] = [version] * rows
+    return pl.DataFrame({name: data[name] for name in schema}, schema=schema)

@@ -19,6 +19,7 @@ import polars as pl
 
 from acai_jax.errors import OutputError
 from acai_jax.files import lock_folder, put_in_place, sync, write_atomically, write_file
+from acai_jax.score.columns import REASON_KIND
 
 _PART_ROWS: Final = 20_000
 _PART_SECONDS: Final = 30.0
@@ -178,8 +179,7 @@ class PartWriter:
 
     def summary(self) -> pl.DataFrame:
         """Rows per kind of reason (null: scored), over the parts or the finished file."""
-        kind = pl.col("reason").str.split(":").list.first()
-        counts = pl.scan_parquet(self._files()).group_by(kind).len()
+        counts = pl.scan_parquet(self._files()).group_by(REASON_KIND).len()
         return counts.sort("len", descending=True).collect()
 
     def __enter__(self) -> "PartWriter":

@@ -23,7 +23,7 @@ from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.drb import BraaiStandIn, pad_rows
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
-from acai_jax.score.columns import score_table_schema
+from acai_jax.score.columns import score_table, score_table_schema
 from acai_jax.surveys import Preset
 
 PUBLISHED: Final = "published"
@@ -56,7 +56,7 @@ class Scorer:
         self.bank = bank
         self._process = os.getpid()
         on_cpu = jax.default_backend() == "cpu"
-        self._batches = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
+        self._batches: tuple[int, ...] = _CPU_BATCHES if on_cpu else _ACCELERATOR_BATCHES
         # XLA's own threads help little and vary much: whole batches go side by side instead
         self._threads = loky.cpu_count() if on_cpu else 1
         self._pool = ThreadPoolExecutor(self._threads)
@@ -67,12 +67,12 @@ class Scorer:
         self.compiled_batches: list[int] = []
         """Batch sizes compiled so far; constant once `warm_up` has run."""
 
-        def forward(leaves: list[Array], features: Array, triplets: Array) -> tuple[Array, Array]:
+        def forward(leaves: list[Array], features: Array, triplets: Array) -> Array:
             self.compiled_batches.append(len(features))  # runs when traced, not when called
             logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
             if (temperatures != 1).any():  # otherwise the program stays as it was
                 logits = logits / temperatures
-            return logits, logits if as_logits else jax.nn.sigmoid(logits)
+            return logits if as_logits else jax.nn.sigmoid(logits)
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
@@ -125,7 +125,9 @@ class Scorer:
             ValueError: there is no such preset.
         """
         tables = [table for table, _ in self.score_tables(paths, preset, num_workers=num_workers)]
-        return pl.concat(tables) if tables else self._empty_table()
+        if not tables:
+            return pl.DataFrame(schema=score_table_schema(self.bank.classes, self.bank.survey))
+        return pl.concat(tables)
 
     def score_tables(
         self,
@@ -190,13 +192,18 @@ class Scorer:
         Raises:
             ValueError: the arrays are of other shapes.
         """
-        return self._run(features, triplets)[1]
-
-    def logit_arrays(
-        self, features: Float[np.ndarray, "b f"], triplets: Float[np.ndarray, "b h w c"]
-    ) -> Float32[np.ndarray, "b k"]:
-        """As `score_arrays`, before the sigmoid: tells apart scores that round to 0 or 1."""
-        return self._run(features, triplets)[0]
+        self._check_process()
+        features = np.asarray(features, np.float32)
+        triplets = np.asarray(triplets, np.float32)
+        count = len(features)
+        if (features.shape[1:], triplets.shape) != (self._shapes[0], (count, *self._shapes[1])):
+            expected = " and ".join(str(("b", *shape)).replace("'", "") for shape in self._shapes)
+            raise ValueError(f"expected {expected}, not {features.shape}, {triplets.shape}")
+        share = -(-count // self._threads)
+        size = next((size for size in self._batches if size >= share), self._batches[-1])
+        if count <= max(size, _SMALL_BATCH):
+            return self._batch(features, triplets)
+        return self._in_batches(features, triplets, size, self._pool.map)
 
     def warm_up(self) -> None:
         """Compiles every batch size, so that no alert waits for it later."""
@@ -211,85 +218,42 @@ class Scorer:
                 'multiprocessing.get_context("spawn"), and load a Scorer in each'
             )
 
-    def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self._check_process()
-        features = np.asarray(features, np.float32)
-        triplets = np.asarray(triplets, np.float32)
-        count = len(features)
-        if (features.shape[1:], triplets.shape) != (self._shapes[0], (count, *self._shapes[1])):
-            expected = " and ".join(str(("b", *shape)).replace("'", "") for shape in self._shapes)
-            raise ValueError(f"expected {expected}, not {features.shape}, {triplets.shape}")
-        share = -(-count // self._threads)
-        size = next((size for size in self._batches if size >= share), self._batches[-1])
-        if count <= max(size, _SMALL_BATCH):
-            return self._batch(features, triplets)
-        return self._in_batches(features, triplets, size, self._pool.map)
-
     def _in_batches(
         self,
         features: np.ndarray,
         triplets: np.ndarray,
         size: int,
         map_batches: Callable[..., Iterable[Any]],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
         starts = range(0, max(len(features), 1), size)
         pieces = [(features[i : i + size], triplets[i : i + size]) for i in starts]
-        logits, scores = zip(*map_batches(lambda piece: self._batch(*piece), pieces), strict=True)
-        return np.concatenate(logits), np.concatenate(scores)
+        return np.concatenate(list(map_batches(lambda piece: self._batch(*piece), pieces)))
 
-    def _batch(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _batch(self, features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
         """One batch, padded to the next fixed size so that nothing is compiled anew."""
         count = len(features)
         if count == 0:
-            empty = np.empty((0, len(self.bank.classes)), np.float32)
-            return empty, empty
+            return np.empty((0, len(self.bank.classes)), np.float32)
         size = next(size for size in self._batches if size >= count)
         if size > count:
             features, triplets = pad_rows(features, size), pad_rows(triplets, size)
-        logits, scores = self._forward(self._leaves, features, triplets)
-        return np.asarray(logits)[:count], np.asarray(scores)[:count]
+        return np.asarray(self._forward(self._leaves, features, triplets))[:count]
 
     def _score_prepared(self, prepared: prepare.Prepared, preset: Preset) -> pl.DataFrame:
         columns, features = prepared.columns, prepared.features
         accepted = prepared.accepted
-        missing = np.isnan(features).any(1)  # `drb` alone may be, and waits for braai
-        if missing.any():
-            drb, reason = self._braai.drb(prepared.triplets[missing])
-            name = cast(str, self.bank.survey.replaced)
-            features[missing, self.bank.survey.inputs.features.index(name)] = drb
-            for row, value in zip(accepted[missing], drb, strict=True):
-                columns[name][row] = None if reason else float(value)
-                columns["drb_source"][row] = None if reason else "braai"
-                columns["reason"][row] = reason
+        survey = self.bank.survey
+        missing, reason = self._braai.fill(features, prepared.triplets, survey)
+        for row in missing:
+            place, name = accepted[row], cast(str, survey.replaced)
+            drb = float(features[row, survey.inputs.features.index(name)])
+            columns[name][place] = None if reason else drb
+            columns["drb_source"][place] = None if reason else "braai"
+            columns["reason"][place] = reason
         largest = self._batches[-1]  # other chunks are scored beside this one, in other threads
-        _, scores = self._in_batches(features, prepared.triplets, largest, map)
-        for row in accepted[~np.isfinite(scores).all(axis=1)]:
-            columns["reason"][row] = columns["reason"][row] or "score is not a number"
-        return self._table(columns, accepted, scores, preset)
-
-    def _table(
-        self,
-        columns: dict[str, list[Any]],
-        accepted: np.ndarray,
-        scores: np.ndarray,
-        preset: Preset,
-    ) -> pl.DataFrame:
-        rows = len(columns["reason"])
-        classes = self.bank.classes
-        all_scores = np.full((rows, len(classes)), np.nan, np.float32)
-        all_scores[accepted] = np.where(np.isfinite(scores).all(1, keepdims=True), scores, np.nan)
-        schema = score_table_schema(classes, self.bank.survey)
-        data: dict[str, Any] = dict(columns)
-        for index, name in enumerate(classes):
-            data[f"acai_{name}"] = all_scores[:, index]
-            version = self.bank.provenance[name]["version"]
-            data[f"acai_{name}_version"] = [version] * rows
-        data["preset"] = [preset] * rows
-        table = pl.DataFrame({name: data[name] for name in schema}, schema=schema)
-        return table.with_columns(pl.col(f"acai_{name}").fill_nan(None) for name in classes)
-
-    def _empty_table(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=score_table_schema(self.bank.classes, self.bank.survey))
+        scores = np.full((len(columns["reason"]), len(self.bank.classes)), np.nan, np.float32)
+        scores[accepted] = self._in_batches(features, prepared.triplets, largest, map)
+        return score_table(columns, scores, self.bank.versions, preset, self.bank.survey)
 
 
 def enable_compilation_cache() -> None:

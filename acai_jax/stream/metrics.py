@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 
-from acai_jax.errors import StreamError
+from acai_jax.errors import Reject, StreamError
 from acai_jax.stream.extra import require
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class Metrics:
 
     Example:
         >>> metrics = Metrics()
-        >>> metrics.count_rejected("null feature: drb", 2)
+        >>> metrics.count_rejected("null feature: drb")
         >>> metrics.value("rejected_total", {"reason": "null feature"})
-        2.0
+        1.0
     """
 
     def __init__(self) -> None:
@@ -69,13 +69,13 @@ class Metrics:
         }
         prometheus.ProcessCollector(registry=self.registry)
 
-    def count_rejected(self, kind: str, count: int) -> None:
-        """Counts alerts without scores; of many kinds of reasons, the later ones are "other"."""
-        kind = kind.split(":", 1)[0]
+    def count_rejected(self, reason: str) -> None:
+        """Counts an alert without scores; of many kinds of reasons, the later ones are "other"."""
+        kind = Reject(reason).kind
         if kind not in self._kinds and len(self._kinds) >= _MOST_KINDS:
             kind = "other"
         self._kinds.add(kind)
-        self.rejected.labels(kind).inc(count)
+        self.rejected.labels(kind).inc()
 
     def observe_latency(self, clock: str, seconds: Iterable[float]) -> None:
         """Takes latencies; negative ones count as 0, and as skew of that clock."""

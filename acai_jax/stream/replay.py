@@ -4,7 +4,6 @@ import array
 import contextlib
 import dataclasses
 import itertools
-import math
 import tempfile
 import threading
 import time
@@ -18,7 +17,7 @@ from acai_jax.errors import Reject, StreamError
 from acai_jax.stream.extra import require
 from acai_jax.stream.kafka import Connection, code
 from acai_jax.stream.messages import Message, alert_messages
-from acai_jax.stream.settings import ClientSettings, check_topic
+from acai_jax.stream.settings import ClientSettings, ReplaySettings
 from acai_jax.surveys import SURVEYS
 
 if TYPE_CHECKING:
@@ -39,43 +38,6 @@ _PRODUCER: Final = {
     "message.max.bytes": 2**26,  # the broker has its own limit, and says so
     "linger.ms": 5,
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ReplaySettings:
-    """Where alerts go, and how fast.
-
-    Attributes:
-        bootstrap_servers: HOST:PORT of one or more brokers, with commas.
-        topic: to send to; it is made if it is not there.
-        rate: alerts a second; by default as fast as the broker takes them.
-        speed: in place of a rate: follow the alerts' own times, so many times faster.
-        partitions: of a topic that is made; by default 1.
-
-    Raises:
-        StreamError: a name or a number is none that can be used.
-
-    Example:
-        >>> ReplaySettings(bootstrap_servers="localhost:9092", topic="night", rate=0.0)
-        Traceback (most recent call last):
-        acai_jax.errors.StreamError: --rate takes a number larger than 0
-    """
-
-    bootstrap_servers: str
-    topic: str
-    rate: float | None = None
-    speed: float | None = None
-    partitions: int | None = None
-
-    def __post_init__(self) -> None:
-        check_topic(self.topic)
-        for name, value in (("--rate", self.rate), ("--speed", self.speed)):
-            if value is not None and not 0 < value < math.inf:
-                raise StreamError(f"{name} takes a number larger than 0")
-        if self.rate is not None and self.speed is not None:
-            raise StreamError("alerts go at a rate or with their own timing, not both")
-        if self.partitions is not None and self.partitions < 1:
-            raise StreamError("--partitions takes 1 or more")
 
 
 @dataclasses.dataclass(slots=True)
@@ -117,7 +79,8 @@ def replay(
     Args:
         paths: as for `read_alerts`.
         settings: where to, and how fast.
-        client: further settings of the Kafka client.
+        client: further settings of the Kafka client; by default those of the settings' file and of
+            the environment.
         stop: once set, no more is sent; what was sent is waited for.
         report: told how far it is.
 
@@ -135,7 +98,9 @@ def replay(
     """
     files = source_files(paths)
     stop = stop or threading.Event()
-    connection = Connection(settings.bootstrap_servers, client or ClientSettings())
+    connection = Connection(
+        settings.bootstrap_servers, client or ClientSettings(settings.kafka_config)
+    )
     producer = connection.plain_producer(_PRODUCER)
     partitions = _make_topic(connection, producer, settings)
     result = Replayed()
@@ -143,7 +108,7 @@ def replay(
     total = sum(file.stat().st_size for file in files)
     messages = alert_messages(files)
     with contextlib.ExitStack() as stack:
-        if settings.speed is not None:
+        if settings.own_timing:
             spool = stack.enter_context(tempfile.TemporaryFile())
             messages, total = _in_time(messages, spool, total, stop, report)
 
@@ -180,7 +145,8 @@ class _Clock:
     """When each message is due."""
 
     def __init__(self, settings: ReplaySettings) -> None:
-        self._rate, self._speed = settings.rate, settings.speed
+        self._rate = settings.rate
+        self._speed = settings.speed if settings.own_timing else None
         self._number = itertools.count()
         self._start: float | None = None
         self._first_jd = 0.0

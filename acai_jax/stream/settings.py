@@ -6,11 +6,14 @@ everything that is shown.
 
 import dataclasses
 import datetime
+import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from tyro.conf import UseAppendAction, arg
 
 from acai_jax.errors import StreamError
 from acai_jax.surveys import SURVEYS, Preset
@@ -50,14 +53,26 @@ _CONNECTION: Final = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class StreamSettings:
-    """Where alerts come from, and where scores go.
+class BrokerSettings:
+    """How brokers are reached.
 
     Attributes:
         bootstrap_servers: HOST:PORT of one or more brokers, with commas.
-        out: folder for scores, rejects and the alerts that pass filters.
-        topics: to read; by default those of the model's survey for today's and yesterday's night
-            (UT).
+        kafka_config: file of settings of the Kafka client, KEY=VALUE lines.
+    """
+
+    bootstrap_servers: str
+    kafka_config: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StreamSettings(BrokerSettings):
+    """Where alerts come from, and where scores go.
+
+    Attributes:
+        out: folder for the tables; several workers may share it.
+        topics: to read, may be repeated; by default those of the model's survey for today's and
+            yesterday's night (UT).
         programid: of the default topics, where the survey has one for each programme; 1 is public.
         group: consumer group; workers of one group share the partitions.
         preset: whose preprocessing to follow; by default that of the model's training.
@@ -65,14 +80,14 @@ class StreamSettings:
         until_end: stop at the end of all partitions.
         batch_size: alerts to score at once, at the most.
         batch_seconds: how long the first alert of a batch waits for others [s].
-        filters: names of filters; each has its own output.
-        filters_file: TOML file of the user's own filters.
-        to_topic: topic for scores, on the same brokers.
-        to_stdout: write scores to standard output too, as JSON lines.
-        kafka_config: file of further settings of the Kafka client, KEY=VALUE lines.
-        schema_registry: URL of a registry of schemas, for messages in Confluent's framing.
-        metrics_port: port of /metrics and /healthz; None for none, 0 for any that is free.
-        metrics_address: address that they listen on.
+        filters: name of a filter, may be repeated; what passes goes to OUT/filters/NAME.
+        filters_file: TOML file of your own filters.
+        to_topic: also send scores to this topic, as Avro; what passes a filter to TOPIC_NAME.
+        to_stdout: also write scores to standard output, as JSON lines.
+        schema_registry: URL of the registry of schemas, where messages have Confluent's framing.
+        metrics_port: serve /metrics for Prometheus and /healthz on this port, 0 for any that is
+            free.
+        metrics_address: address to serve them on.
 
     Raises:
         StreamError: a name or a number is none that can be used.
@@ -83,21 +98,19 @@ class StreamSettings:
         acai_jax.errors.StreamError: no name of a topic: '../x'
     """
 
-    bootstrap_servers: str
     out: Path
-    topics: tuple[str, ...] = ()
+    topics: Annotated[tuple[str, ...], UseAppendAction, arg(name="topic")] = ()
     programid: int = 1
     group: str = "acai-jax"
     preset: Preset | None = None
-    start: Start = "earliest"
+    start: Annotated[Start, arg(name="from")] = "earliest"
     until_end: bool = False
     batch_size: int = 256
-    batch_seconds: float | int = 0.3
-    filters: tuple[str, ...] = ()
-    filters_file: Path | None = None
+    batch_seconds: float = 0.3
+    filters: Annotated[tuple[str, ...], UseAppendAction, arg(name="filter")] = ()
+    filters_file: Annotated[Path | None, arg(name="filters")] = None
     to_topic: str | None = None
-    to_stdout: bool = False
-    kafka_config: Path | None = None
+    to_stdout: Annotated[bool, arg(name="stdout")] = False
     schema_registry: str | None = None
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
@@ -121,6 +134,45 @@ class StreamSettings:
             raise StreamError(f"--programid takes {known} or {programmes[-1]}")
         if self.to_topic is not None and self.to_topic in self.topics:
             raise StreamError(f"--to-topic {self.to_topic} is one of the topics to read")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReplaySettings(BrokerSettings):
+    """Where alerts go, and how fast.
+
+    Attributes:
+        topic: to send to; it is made if it is not there.
+        rate: alerts a second; by default as fast as the broker takes them.
+        own_timing: sort by jd, through a temporary file, and keep the time between alerts.
+        speed: with --own-timing: so many times faster.
+        partitions: of a topic that is made; by default 1.
+
+    Raises:
+        StreamError: a name or a number is none that can be used.
+
+    Example:
+        >>> ReplaySettings(bootstrap_servers="localhost:9092", topic="night", rate=0.0)
+        Traceback (most recent call last):
+        acai_jax.errors.StreamError: --rate takes a number larger than 0
+    """
+
+    topic: str
+    rate: float | None = None
+    own_timing: bool = False
+    speed: float = 1.0
+    partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        check_topic(self.topic)
+        for name, value in (("--rate", self.rate), ("--speed", self.speed)):
+            if value is not None and not 0 < value < math.inf:
+                raise StreamError(f"{name} takes a number larger than 0")
+        if self.speed != 1 and not self.own_timing:
+            raise StreamError("--speed goes with --own-timing")
+        if self.rate is not None and self.own_timing:
+            raise StreamError("alerts go at a rate or with their own timing, not both")
+        if self.partitions is not None and self.partitions < 1:
+            raise StreamError("--partitions takes 1 or more")
 
 
 class ClientSettings:

@@ -46,7 +46,7 @@ class Sinks:
     ) -> None:
         self._settings, self._survey = settings, bank.survey
         self._metrics = metrics
-        model = {f"acai_{c}_version": str(bank.provenance[c]["version"]) for c in bank.classes}
+        model = {f"acai_{c}_version": version for c, version in bank.versions.items()}
         model["preset"] = preset
         alert_id = bank.survey.alert_id
         self._filters = {
@@ -127,7 +127,7 @@ class Sinks:
         metrics.scored.inc(scored)
         metrics.duplicates.inc(consumed - scored - len(reasons))
         for reason in reasons:
-            metrics.count_rejected(reason, 1)
+            metrics.count_rejected(reason)
 
     def _observe(self, ours: pl.DataFrame) -> None:
         now = time.time()

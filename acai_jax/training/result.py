@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from acai_jax.errors import CheckpointError
-from acai_jax.network.bank import HeadBank, abstract_heads, append_head, replace_head
+from acai_jax.network.bank import HeadBank, abstract_heads, merge_banks
 from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.head import with_weights
 from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 from acai_jax.training.members import Member
 from acai_jax.training.state import RunState
-from acai_jax.training.step import take
 
 
 def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
@@ -67,14 +66,5 @@ def result_of(
     names = tuple(provenance)
     trained = abstract_heads(config.model, len(names), inputs=facts.survey.inputs)
     trained = with_weights(trained, {**state.best, **state.heads.norm})
-    if init is None:
-        return HeadBank(trained, names, provenance, facts.preset, facts.survey)
-    heads = init.heads
-    for index, name in enumerate(names):
-        head = take(trained, index)
-        if name in init.classes:
-            heads = replace_head(heads, init.classes.index(name), head)
-        else:
-            heads = append_head(heads, head)
-    names = init.classes + tuple(name for name in names if name not in init.classes)
-    return HeadBank(heads, names, {**init.provenance, **provenance}, facts.preset)
+    bank = HeadBank(trained, names, provenance, facts.preset, facts.survey)
+    return bank if init is None else merge_banks(init, bank)

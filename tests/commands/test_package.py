@@ -4,7 +4,7 @@ import pytest
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.commands.console import clear_errors
-from acai_jax.commands.package import package
+from acai_jax.commands.package import Package
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ def test_too_many_rejects_exit_with_4(tmp_path, capsys, damaged, max_rejects, st
 
     def run():
         with clear_errors():
-            package(
-                (tmp_path / "night.avro",),
+            Package(
+                sources=(tmp_path / "night.avro",),
                 labels=tmp_path / "labels.csv",
                 data_dir=tmp_path / "datasets",
                 workers=0,
                 max_rejects=max_rejects,
-            )
+            ).run()
 
     if status is None:
         run()

@@ -3,7 +3,7 @@
 import pytest
 from synthetic import avro_bytes, packet_record
 
-from acai_jax.commands.show import show
+from acai_jax.commands.show import Show
 from acai_jax.errors import AcaiError
 from acai_jax.report import pictures
 
@@ -21,6 +21,6 @@ def test_whatever_an_alert_causes_is_one_line(tmp_path, monkeypatch, real_data, 
     (tmp_path / "a.avro").write_bytes(avro_bytes(packet_record(1)))
     monkeypatch.setattr(pictures, "draw_alert", fail)
     with pytest.raises(AcaiError, match=f"internal error: {type(error).__name__}") as caught:
-        show(tmp_path / "a.avro", out=tmp_path / "a.png", weights=real_data / "acai_h5")
+        Show(path=tmp_path / "a.avro", out=tmp_path / "a.png", weights=real_data / "acai_h5").run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.png").exists()

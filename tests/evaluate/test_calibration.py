@@ -17,8 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from acai_jax.alerts.sources import read_alerts
-from acai_jax.commands import subcommands
-from acai_jax.commands.console import print_calibrations
+from acai_jax.commands.calibrate import Calibrate, print_calibrations
 from acai_jax.errors import CheckpointError, EvaluationError
 from acai_jax.evaluate.calibration import TEMPERATURES, Calibration, calibrate, fit_temperature
 from acai_jax.evaluate.labelled import AlertsSource, DatasetSource
@@ -114,12 +113,12 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_temperature_divides_the_logits_of_its_head_alone(arrays):
-    plain, warm = Scorer(bank_of({})), Scorer(bank_of({"o": 2.5}))
-    logits, scores = plain.logit_arrays(*arrays), warm.score_arrays(*arrays)
-    unscaled = plain.score_arrays(*arrays)
+    plain, warm = bank_of({}), bank_of({"o": 2.5})
+    unscaled, scores = (Scorer(bank).score_arrays(*arrays) for bank in (plain, warm))
+    logits, scaled = (Scorer(bank, as_logits=True).score_arrays(*arrays) for bank in (plain, warm))
     np.testing.assert_array_equal(scores[:, [0, 2]], unscaled[:, [0, 2]])
     np.testing.assert_allclose(scores[:, 1], expit(logits[:, 1] / 2.5), rtol=1e-5)
-    np.testing.assert_allclose(warm.logit_arrays(*arrays)[:, 1], logits[:, 1] / 2.5, rtol=1e-6)
+    np.testing.assert_allclose(scaled[:, 1], logits[:, 1] / 2.5, rtol=1e-6)
     order = np.argsort(logits[:, 1])
     assert (np.diff(scores[order, 1]) >= 0).all()
 
@@ -301,5 +300,5 @@ def test_mistakes_are_clear_errors(trained, simulated_dataset, tmp_path, changes
     if "out" in changes:
         changes = {"out": trained / "heads"}
     with pytest.raises(kind, match=message):
-        subcommands.calibrate(**{**arguments, **changes})
+        Calibrate(**{**arguments, **changes}).run()
     assert not (tmp_path / "out").exists()

@@ -196,21 +196,6 @@ def test_missing_scores_are_counted_and_change_nothing():
     assert state.ranking().figures().auc == pytest.approx(expected, abs=EXACT)
 
 
-def test_states_of_parts_merge_to_that_of_all():
-    scores, targets = random_scores("ties", 1)
-    scores[::9] = np.nan
-    mask = np.arange(len(scores)) % 5 > 0
-    whole = ScoreState.from_values(scores[mask], targets[mask])
-    parts = [slice(0, 100), slice(100, 101), slice(101, None)]
-    states = [ScoreState.from_values(scores[p], targets[p], mask[p]) for p in parts]
-    merged = states[0].merge(states[1]).merge(states[2])
-    assert merged.unscored_positives == whole.unscored_positives
-    assert merged.unscored_negatives == whole.unscored_negatives
-    one, other = merged.ranking().figures(), whole.ranking().figures()
-    np.testing.assert_array_equal(one.fnr, other.fnr)
-    assert one[2:9] == other[2:9]
-
-
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (8, 2), (0, 7), (1200, 1100)])
 def test_mcnemar_is_an_exact_binomial_test(first, second):
     total = first + second

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from acai_jax.classes import CLASSES
 from acai_jax.errors import CheckpointError, EvaluationError
 from acai_jax.evaluate.labelled import AlertsSource, DatasetSource
-from acai_jax.evaluate.run import Model, choose_heads, evaluate, evaluate_table, positive_labels
+from acai_jax.evaluate.run import Model, evaluate, evaluate_table, positive_labels
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer
@@ -207,18 +207,6 @@ def test_models_without_a_common_head_are_a_clear_error(simulated_dataset):
         evaluate(model("one", ("h",), 0), source, model("two", ("v", "b"), 1))
     with pytest.raises(EvaluationError, match="draws is 0"):
         evaluate(model("one", ("h",), 0), source, draws=0)
-
-
-def test_heads_are_chosen_by_name():
-    bank = model("one", CLASSES, 0).scorer.bank
-    chosen = choose_heads(bank, ("v", "h"))
-    features = np.random.default_rng(0).normal(size=(3, 25)).astype(np.float32)
-    triplets = np.zeros((3, 63, 63, 3), np.float32)
-    both = Scorer(chosen).score_arrays(features, triplets)
-    everything = Scorer(bank).score_arrays(features, triplets)
-    np.testing.assert_allclose(both, everything[:, [3, 0]], atol=1e-6)
-    with pytest.raises(EvaluationError, match="no head 'x' in the model; there are: h, o, n, v, b"):
-        choose_heads(bank, ("h", "x"))
 
 
 def test_a_broken_checkpoint_is_a_clear_error(tmp_path):

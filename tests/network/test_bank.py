@@ -9,12 +9,14 @@ import pytest
 from flax import nnx
 from references import nnx_separable_conv
 
+from acai_jax.errors import EvaluationError
 from acai_jax.network.bank import (
+    HeadBank,
     abstract_heads,
-    append_head,
     apply_heads,
+    choose_heads,
     create_heads,
-    replace_head,
+    merge_banks,
     take_head,
 )
 from acai_jax.network.head import Head, head_weights, with_weights
@@ -28,6 +30,8 @@ VARIANTS = [
     HeadConfig(activation="tanh", filters=(4, 4, 8, 8)),
     HeadConfig(activation="elu", filters=(3, 5)),
 ]
+
+SMALL = HeadConfig(filters=(4, 4))
 
 
 def inputs(count: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
@@ -109,27 +113,33 @@ def test_a_head_does_not_depend_on_how_many_there_are():
         )
 
 
-def test_replacing_and_adding_heads_leaves_the_others_bytes():
-    heads = create_heads(HeadConfig(), 3, jax.random.key(0))
-    other = take_head(create_heads(HeadConfig(), 1, jax.random.key(9)), 0)
-    replaced = head_weights(replace_head(heads, 1, other))
-    grown = head_weights(append_head(heads, other))
-    before, new = head_weights(heads), head_weights(other)
-    for name, weights in before.items():
-        np.testing.assert_array_equal(replaced[name][0], weights[0])
-        np.testing.assert_array_equal(replaced[name][1], new[name])
-        np.testing.assert_array_equal(replaced[name][2], weights[2])
-        np.testing.assert_array_equal(grown[name][:3], weights)
-        np.testing.assert_array_equal(grown[name][3], new[name])
+def bank_of(classes, seed, config=SMALL, preset="acai"):
+    heads = create_heads(config, len(classes), jax.random.key(seed))
+    return HeadBank(heads, classes, {name: {"version": f"{seed}"} for name in classes}, preset)
 
 
-def test_heads_of_another_kind_are_refused():
-    heads = create_heads(HeadConfig(), 2, jax.random.key(0))
-    other = Head(HeadConfig(head_units=8), rngs=nnx.Rngs(0))
+def test_merged_and_chosen_heads_keep_their_bytes():
+    bank, other = bank_of(("h", "o", "n"), 0), bank_of(("x", "o"), 9)
+    merged = merge_banks(bank, other)
+    assert merged.versions == {"h": "0", "o": "9", "n": "0", "x": "9"}
+    chosen = choose_heads(merged, ("x", "h"))
+    assert chosen.versions == {"x": "9", "h": "0"}
+    found, picked = head_weights(merged.heads), head_weights(chosen.heads)
+    before, new = head_weights(bank.heads), head_weights(other.heads)
+    for name, weights in found.items():
+        expected = [before[name][0], new[name][1], before[name][2], new[name][0]]
+        np.testing.assert_array_equal(weights, np.stack(expected))
+        np.testing.assert_array_equal(picked[name], np.stack([new[name][0], before[name][0]]))
+    with pytest.raises(EvaluationError, match="no head 'z' in the model; there are: x, h"):
+        choose_heads(chosen, ("h", "z"))
+
+
+def test_banks_of_other_kinds_are_refused():
+    bank = bank_of(("h",), 0)
     with pytest.raises(ValueError, match="share their config"):
-        append_head(heads, other)
-    with pytest.raises(ValueError, match="share their config"):
-        replace_head(heads, 0, other)
+        merge_banks(bank, bank_of(("o",), 0, HeadConfig(head_units=8)))
+    with pytest.raises(ValueError, match="share their preset and survey"):
+        merge_banks(bank, bank_of(("o",), 0, preset="boom"))
 
 
 def test_dropout_acts_only_in_a_training_view_and_follows_its_key():

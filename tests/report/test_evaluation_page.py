@@ -17,8 +17,7 @@ from chromium import CHROMIUM, open_in_chromium
 from evaluations import PROVENANCE, score_table, small_evaluation
 
 from acai_jax.classes import CLASSES
-from acai_jax.commands import subcommands
-from acai_jax.commands.console import print_evaluation
+from acai_jax.commands.evaluate import Evaluate, print_evaluation
 from acai_jax.errors import AcaiError, CheckpointError, DatasetError, EvaluationError
 from acai_jax.evaluate.examples import choose_examples
 from acai_jax.evaluate.results import Evaluation
@@ -209,7 +208,7 @@ def test_mistakes_are_clear_errors(
     Path("broken").mkdir()
     arguments = {"model": str(checkpoint), "dataset": simulated_dataset, "split": "test"}
     with pytest.raises(kind, match=message) as caught:
-        subcommands.evaluate(out=tmp_path / "out", **{**arguments, **changes})
+        Evaluate(out=tmp_path / "out", **{**arguments, **changes}).run()
     assert isinstance(caught.value, AcaiError)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").iterdir())
@@ -226,4 +225,4 @@ def test_a_damaged_checkpoint_is_a_clear_error(simulated_dataset, checkpoint, tm
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match="checkpoint at"):
-        subcommands.evaluate(out=tmp_path / "out", model=str(damaged), dataset=simulated_dataset)
+        Evaluate(out=tmp_path / "out", model=str(damaged), dataset=simulated_dataset).run()

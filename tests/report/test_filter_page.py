@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 from acai_jax.alerts.lookup import stamps_of_table
 from acai_jax.commands.console import clear_errors
-from acai_jax.commands.filter import filter_table
+from acai_jax.commands.filter import Filter
 from acai_jax.errors import FilterError
 from acai_jax.filters.expressions import apply_filter, pass_rates
 from acai_jax.filters.mongo import read_pipeline
@@ -297,10 +297,10 @@ def test_what_is_printed_and_written_is_harmless(tmp_path, capsys):
     )
     path = tmp_path / "scores.parquet"
     hostile_rows.write_parquet(path)
-    filter_table(path, where="acai_h > 0.5")
-    filter_table(path, where="acai_h > 0.5", out=tmp_path / "passed.csv")
+    Filter(table=path, where="acai_h > 0.5").run()
+    Filter(table=path, where="acai_h > 0.5", out=tmp_path / "passed.csv").run()
     with pytest.raises(SystemExit), clear_errors():
-        filter_table(tmp_path / "\x1b2J.parquet", where="acai_h > 0.5")
+        Filter(table=tmp_path / "\x1b2J.parquet", where="acai_h > 0.5").run()
     for printed in capsys.readouterr():
         assert all(line.isprintable() for line in printed.split("\n"))
         assert "\\x1b" in printed

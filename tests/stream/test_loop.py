@@ -28,7 +28,7 @@ from streams import (
 )
 from synthetic import SCHEMA, avro_bytes, bare_avro, packet_record
 
-from acai_jax.commands.filter import filter_table
+from acai_jax.commands.filter import Filter
 from acai_jax.errors import FilterError, StreamError
 from acai_jax.filters.expressions import apply_filter
 from acai_jax.score.scorer import Scorer
@@ -64,7 +64,7 @@ def test_simulated_alerts_get_the_scores_of_the_scorer(broker: Broker, scorer, t
     assert dict(table.schema)["timestamp"] == PLACE["timestamp"]
     assert found["origin"][0] == f"{topic}/{places[0][0]}/0"
     assert metrics.value("scored_total") == 60
-    filter_table(tmp_path, where="acai_h >= 0 AND jd > 0", out=tmp_path / "passed.csv")
+    Filter(table=tmp_path, where="acai_h >= 0 AND jd > 0", out=tmp_path / "passed.csv").run()
     assert len(pl.read_csv(tmp_path / "passed.csv")) == 60
     assert sum(broker.committed(tmp_path.name).values()) == 60
 
@@ -175,7 +175,7 @@ def test_a_reject_is_never_there_already(broker: Broker, scorer, tmp_path):
     sent = [decoded(message.value()) for message in broker.messages(scores)]
     assert [(m["candid"], m["reason"] is None) for m in sent] == [(1, False), (2, False), (1, True)]
     assert [decoded(m.value())["candid"] for m in broker.messages(f"{scores}_every")] == [1]
-    filter_table(tmp_path, where="jd > 0", include_unscored=True, out=tmp_path / "all.csv")
+    Filter(table=tmp_path, where="jd > 0", include_unscored=True, out=tmp_path / "all.csv").run()
     assert sorted(pl.read_csv(tmp_path / "all.csv")["candid"]) == [1, 2]
 
 

@@ -119,7 +119,7 @@ def test_own_timing_sorts_alerts_and_keeps_their_distances(broker: Broker, tmp_p
     phases = []
     found = replay(
         tmp_path,
-        settings(broker, topic, speed=43200.0),
+        settings(broker, topic, own_timing=True, speed=43200.0),
         report=lambda phase, done, total, _: phases.append((phase, done == total)),
     )
     candids = [read_packet(value).candid % 1000 for value in values(broker, topic)]
@@ -236,8 +236,9 @@ def test_sources_are_looked_at_before_the_broker():
         ({"topic": "a/b"}, "no name of a topic"),
         ({"topic": ".."}, "no name of a topic"),
         ({"rate": 0.0}, "--rate"),
-        ({"speed": float("nan")}, "--speed"),
-        ({"rate": 1.0, "speed": 1.0}, "not both"),
+        ({"own_timing": True, "speed": float("nan")}, "--speed"),
+        ({"speed": 2.0}, "--speed goes with --own-timing"),
+        ({"rate": 1.0, "own_timing": True}, "not both"),
         ({"partitions": 0}, "--partitions"),
     ],
 )
@@ -249,7 +250,7 @@ def test_settings_are_checked(changes, problem):
 def test_a_full_disk_while_sorting_is_a_clear_error(broker: Broker, night, monkeypatch):
     monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
     with pytest.raises(StreamError, match=r"cannot sort alerts in .*: No space left on device"):
-        replay(night, settings(broker, broker.create_topic(), speed=1.0))
+        replay(night, settings(broker, broker.create_topic(), own_timing=True))
 
 
 def flags(broker: Broker, *arguments: object) -> list[str]:

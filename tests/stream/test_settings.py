@@ -19,7 +19,7 @@ from acai_jax.stream.settings import ClientSettings, StreamSettings
         ({"filters": ("../x",)}, "cannot name an output"),
         ({"filters": ("",)}, "cannot name an output"),
         ({"batch_size": 0}, "--batch-size"),
-        ({"batch_seconds": 0}, "--batch-seconds"),
+        ({"batch_seconds": 0.0}, "--batch-seconds"),
         ({"batch_seconds": float("nan")}, "--batch-seconds"),
         ({"programid": 4}, "--programid"),
     ],

@@ -16,7 +16,7 @@ from streams import alert, small_scorer
 
 from acai_jax.alerts.packet import read_packet
 from acai_jax.classes import CLASSES
-from acai_jax.commands.filter import filter_table
+from acai_jax.commands.filter import Filter
 from acai_jax.errors import OutputError
 from acai_jax.stream import tables
 from acai_jax.stream.tables import PLACE, StreamTable, scan_tables
@@ -327,7 +327,7 @@ def test_files_of_earlier_versions_have_fewer_columns(tmp_path, missing):
     for count in (3, 5):
         found = scan_tables(tmp_path).sort("candid").collect()
         assert found["acai_h"].equals(table["acai_h"][:count])
-        filter_table(tmp_path, where="acai_h >= 0", out=out, overwrite=True)
+        Filter(table=tmp_path, where="acai_h >= 0", out=out, overwrite=True).run()
         assert pl.read_csv(out)["candid"].sort().to_list() == list(range(count))
         model = {f"acai_{name}_version": f"test_{name}" for name in CLASSES}
         new = StreamTable(tmp_path / "scores", ("candid",), model).add(table).new

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -103,7 +104,8 @@ def test_heads_hold_the_norm_of_the_training_split(simulated_dataset, finished):
 def test_the_best_epoch_is_what_is_kept(simulated_dataset, finished):
     config, workdir, bank = finished
     validation = load_split(simulated_dataset, "validation")
-    logits = Scorer.load(workdir).logit_arrays(validation.features, validation.triplets)
+    scorer = Scorer(bank, as_logits=True)
+    logits = scorer.score_arrays(validation.features, validation.triplets)
     for head, name in enumerate(config.heads):
         targets = validation.labels == name
         share = min(1.0, config.balance * targets.sum() / (~targets).sum())
@@ -301,6 +303,12 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
     assert [r["heads"] for r in records(workdir)] == [r["heads"] for r in records(whole)]
     for path in (whole / "dropped").iterdir():
         assert (workdir / "dropped" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_nothing_goes_to_the_device_unasked_in_the_loop(simulated_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop._Run, "epoch", lambda _: jnp.sin(np.float32(1)))
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        run(small(simulated_dataset), tmp_path)
 
 
 class AskedToStop(threading.Event):

@@ -3,13 +3,13 @@
 import tyro
 
 from acai_jax.commands.console import clear_errors
-from acai_jax.commands.package import package
+from acai_jax.commands.package import Package
 
 
 def main() -> None:
     """Entry point."""
     with clear_errors():
-        tyro.cli(package, prog="python -m tfds_builders.ztf_acai")
+        tyro.cli(Package, prog="python -m tfds_builders.ztf_acai").run()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import loky
 import numpy as np
@@ -122,12 +122,12 @@ def fill_drb(selection: Selection, plan: BuildPlan) -> None:
     ]
     if not missing:
         return
+    features = np.stack([record["features"] for _, _, record in missing])
     triplets = np.stack([record["triplet"] for _, _, record in missing])
-    values, reason = _stand_in(plan.weights).drb(triplets)
     survey = plan.survey
-    index_of_drb = survey.inputs.features.index(cast(str, survey.replaced))
-    for (index, found, record), value in zip(missing, values, strict=True):
-        record["features"][index_of_drb] = value
+    _, reason = _stand_in(plan.weights).fill(features, triplets, survey)
+    for (index, found, record), filled in zip(missing, features, strict=True):
+        record["features"] = filled
         if reason is not None:
             selection.found[index] = found._replace(kept=False, record=None)
             reject = Reject(reason, record[survey.alert_id], record[survey.object_id], found.origin)

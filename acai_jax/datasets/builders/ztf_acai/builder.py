@@ -58,6 +58,26 @@ class AcaiConfig(tfds.core.BuilderConfig):
     count: int = 0
     seed: int = 0
 
+    @classmethod
+    def like(cls, standard: str, **options: Any) -> "AcaiConfig":
+        """A standard config; or one of another name, where an option makes other records of it.
+
+        Example:
+            >>> AcaiConfig.like("simulated", preset=None, seed=3).name
+            'simulated_seed_3'
+        """
+        found = next(each for each in Builder.BUILDER_CONFIGS if each.name == standard)
+        changes = {
+            n: value for n, value in options.items() if value not in (None, getattr(found, n))
+        }
+        suffixes = (
+            "all_programs" if name == "public_only" else f"{name}_{value}"
+            for name, value in changes.items()
+        )
+        if not changes:
+            return found
+        return dataclasses.replace(found, name="_".join([standard, *suffixes]), **changes)
+
 
 class Builder(tfds.core.ShardBasedBuilder):
     """Builds the dataset `ztf_acai`.
