@@ -41,7 +41,8 @@ def filter_table(
         include_unscored: let alerts without scores pass too, if the expression is true for them.
         overwrite: replace OUT.
     """
-    from acai_jax.filters.expressions import apply_filter, as_toml, named_filter, pass_rates
+    from acai_jax.filters.expressions import as_toml, named_filter
+    from acai_jax.filters.trial import try_filter
 
     if [where, name, mongo].count(None) != 2:
         raise AcaiError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
@@ -63,8 +64,9 @@ def filter_table(
         console.print(as_toml(name, where), soft_wrap=True)
     assert where is not None
     scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
-    print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
-    passed = apply_filter(scores, where, include_unscored=include_unscored)
+    trial = try_filter(scores, where, include_unscored=include_unscored)
+    passed = trial.passed
+    print_pass_rates(trial.stages)
     if out is None:
         print_alerts(passed)
     elif out.suffix == ".csv":
@@ -76,11 +78,8 @@ def filter_table(
         console.print(f"{out}: {len(passed):,} alerts")
     if report is not None:
         from acai_jax.alerts.lookup import stamps_of_table
-        from acai_jax.filters.trial import try_filter
         from acai_jax.report.filter_page import shown_alerts, write_filter_report
 
-        with console.status("counting"):
-            trial = try_filter(scores, where, include_unscored=include_unscored)
         with stretches_progress() as begin:
             images = stamps_of_table(shown_alerts(trial), alerts or None, begin("reading stamps"))
         with console.status("drawing"):

@@ -36,7 +36,7 @@ def shown_alerts(trial: Trial) -> pl.DataFrame:
     Args:
         trial: what is reported.
     """
-    return trial.passed.head(MOST_SHOWN)
+    return trial.newest.head(MOST_SHOWN)
 
 
 def write_filter_report(
@@ -77,7 +77,7 @@ def write_filter_report(
         drawn_stages=_draw_stages(trial.stages),
         groups={key: _group_rows(trial, key) for key in trial.groups},
         drawn_nights=_draw_nights(nights) if len(nights) >= _MANY_NIGHTS and rows else None,
-        left_out=len(trial.passed) - len(rows),
+        left_out=len(trial.newest) - len(rows),
         without_stamps=sum(row["candid"] not in images for row in rows),
         exhibits=[_exhibit(trial, row, images.get(row["candid"])) for row in rows],
         filters=_filters(rows),

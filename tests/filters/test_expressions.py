@@ -16,7 +16,6 @@ from acai_jax.filters.expressions import (
     as_toml,
     compile_filter,
     named_filter,
-    pass_rates,
     read_filters,
     with_derived_columns,
 )
@@ -223,20 +222,6 @@ def test_the_mark_stands_below_the_place():
     message, line, mark = str(caught.value).splitlines()
     assert message == "no column nope"
     assert line[mark.index("^") : mark.rindex("^") + 1] == "nope"
-
-
-def test_pass_rates_go_down_stage_by_stage():
-    table = score_table(5_000, seed=3)
-    where = NAMED_FILTERS["early_hosted"].where
-    rates = pass_rates(table, where)
-    assert rates["stage"].to_list()[:2] == ["all alerts", "scored"]
-    assert len(rates) == 2 + 5
-    assert "MAX(acai_b, acai_n, acai_v, acai_o) < 0.1" in rates["stage"]  # as it was written
-    assert rates["alerts"].to_list() == sorted(rates["alerts"], reverse=True)
-    assert rates["alerts"][0] == 5_000
-    assert rates["objects"][0] == table["objectId"].n_unique()
-    assert rates["alerts"][-1] == len(apply_filter(table, where))
-    assert rates["objects"][-1] == apply_filter(table, where)["objectId"].n_unique()
 
 
 def test_filters_of_ones_own(tmp_path):
