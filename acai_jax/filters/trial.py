@@ -15,12 +15,12 @@ from acai_jax.filters.expressions import (
     without_unused,
 )
 from acai_jax.score.columns import score_columns
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Survey
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
 UNSCORED: Final = "not scored"
-_NEEDED: Final = (ZTF.alert_id, ZTF.object_id, ZTF.time, ZTF.band)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Trial:
             alerts" and "scored"), `alerts`, `objects`.
         passed: the rows that pass, as of `apply_filter`.
         judged: of every row, what groups are made of, and whether it `passes`.
+        survey: of the alerts.
     """
 
     where: str
@@ -43,6 +44,7 @@ class Trial:
     stages: pl.DataFrame
     passed: pl.DataFrame
     judged: pl.DataFrame
+    survey: Survey
 
     @functools.cached_property
     def groups(self) -> Mapping[str, pl.DataFrame]:
@@ -54,9 +56,9 @@ class Trial:
         Raises:
             FilterError: a column is missing.
         """
-        judged = _with_groups(self.judged)
+        judged = self._with_groups(self.judged)
         by = [name for name in ("night", "class", "label") if name in judged.columns]
-        return {name: _counts(judged, name) for name in by}
+        return {name: _counts(judged, name, self.survey.object_id) for name in by}
 
     @functools.cached_property
     def newest(self) -> pl.DataFrame:
@@ -67,12 +69,13 @@ class Trial:
         Raises:
             FilterError: a column is missing.
         """
+        survey = self.survey
         return (
-            _with_groups(self.passed)
-            .filter(pl.col(ZTF.object_id).is_not_null())
-            .with_columns(passing=pl.len().over(ZTF.object_id))
-            .sort(ZTF.time, ZTF.alert_id, descending=True, nulls_last=True)
-            .unique(ZTF.object_id, keep="first", maintain_order=True)
+            self._with_groups(self.passed)
+            .filter(pl.col(survey.object_id).is_not_null())
+            .with_columns(passing=pl.len().over(survey.object_id))
+            .sort(survey.time, survey.alert_id, descending=True, nulls_last=True)
+            .unique(survey.object_id, keep="first", maintain_order=True)
         )
 
     @functools.cached_property
@@ -81,6 +84,16 @@ class Trial:
         found = self.judged["preset"].unique() if "preset" in self.judged.columns else ()
         return tuple(sorted(filter(None, found)))
 
+    def _with_groups(self, alerts: pl.DataFrame) -> pl.DataFrame:
+        """Adds night and class; a label that is missing gets a name."""
+        if missing := [name for name in _needed(self.survey) if name not in alerts.columns]:
+            raise FilterError(f"a report needs a score table, with a column {missing[0]}")
+        return alerts.with_columns(
+            _night(self.survey).alias("night"),
+            _best_class(score_columns(alerts.columns)).alias("class"),
+            pl.col("^label$").cast(pl.String).fill_null(UNKNOWN),
+        )
+
 
 def try_filter(
     table: pl.LazyFrame | pl.DataFrame, where: str, *, include_unscored: bool = False
@@ -88,13 +101,14 @@ def try_filter(
     """Tries a filter on a table, every row of which is judged once.
 
     Args:
-        table: as for `apply_filter`, with a column objectId; one that is lazy is read twice, and
-            has its rows in the same order both times. Groups need candid, jd [day] and fid, too.
+        table: as for `apply_filter`, with names of objects; groups need times and filters, too. One
+            that is lazy is read twice, and has its rows in the same order both times.
         where: as for `apply_filter`.
         include_unscored: as for `apply_filter`.
 
     Raises:
         FilterError: as for `compile_filter`.
+        TableError: as for `survey_of_table`.
 
     Example:
         >>> rows = {"candid": [1, 2], "objectId": ["a", "a"], "jd": [2458295.7, 2458296.8]}
@@ -112,22 +126,19 @@ def try_filter(
     frame = with_derived_columns(table)
     names = frame.collect_schema().names()
     found = compile_filter(where, frame.collect_schema())
-    scores = score_columns(names)
+    survey, scores = survey_of_table(names), score_columns(names)
     stages = [("all alerts", pl.lit(True))]
     if not include_unscored:
         stages.append(("scored", passing(frame, pl.lit(True), include_unscored)))
     stages += found.stages
-    kept = [name for name in (*_NEEDED, "label", "preset", *scores) if name in names]
-    verdicts = [
-        expression.fill_null(False).alias(str(place))
-        for place, (_, expression) in enumerate(stages)
-    ]
-    judged = frame.select(*kept, *verdicts).collect()
+    kept = [n for n in (*_needed(survey), "label", "preset", *scores) if n in names]
+    verdicts = {str(n): stage.fill_null(False) for n, (_, stage) in enumerate(stages)}
+    judged = frame.select(*kept, **verdicts).collect()
     counts = []
     passes = judged["0"]
     for place, (text, _) in enumerate(stages):
         passes &= judged[str(place)]
-        objects = judged[ZTF.object_id].filter(passes).drop_nulls().n_unique()
+        objects = judged[survey.object_id].filter(passes).drop_nulls().n_unique()
         counts.append((text, passes.sum(), objects))
     row = "_" + max(names, key=len)  # longer than all names, so none of them
     numbered = with_derived_columns(table.with_row_index(row))
@@ -139,21 +150,17 @@ def try_filter(
         stages=pl.DataFrame(counts, ["stage", "alerts", "objects"], orient="row"),
         passed=without_unused(passed, table, found).collect(),
         judged=judged.select(*kept, passes.alias("passes")),
+        survey=survey,
     )
 
 
-def _with_groups(alerts: pl.DataFrame) -> pl.DataFrame:
-    """Adds night and class; a label that is missing gets a name."""
-    if missing := [name for name in _NEEDED if name not in alerts.columns]:
-        raise FilterError(f"a report needs a score table, with a column {missing[0]}")
-    scores = score_columns(alerts.columns)
-    label = pl.col("^label$").cast(pl.String).fill_null(UNKNOWN)
-    return alerts.with_columns(_night().alias("night"), _best_class(scores).alias("class"), label)
+def _needed(survey: Survey) -> tuple[str, ...]:
+    return survey.alert_id, survey.object_id, survey.time, survey.band
 
 
-def _night() -> pl.Expr:
+def _night(survey: Survey) -> pl.Expr:
     """The UTC date, by which the public archive names its nights."""
-    time = pl.col(ZTF.time)
+    time = pl.col(survey.time)
     dated = pl.when(time.is_between(*DATES)).then(time)
     days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     return days.cast(pl.Date).cast(pl.String).fill_null(UNKNOWN)
@@ -170,9 +177,9 @@ def _best_class(scores: list[str]) -> pl.Expr:
     return pl.when(scored).then(named).otherwise(pl.lit(UNSCORED))
 
 
-def _counts(judged: pl.DataFrame, column: str) -> pl.DataFrame:
-    objects = pl.col(ZTF.object_id).drop_nulls()
-    passed = pl.col(ZTF.object_id).filter(pl.col("passes")).drop_nulls()
+def _counts(judged: pl.DataFrame, column: str, object_id: str) -> pl.DataFrame:
+    objects = pl.col(object_id).drop_nulls()
+    passed = pl.col(object_id).filter(pl.col("passes")).drop_nulls()
     return (
         judged.group_by(pl.col(column).alias("group"))
         .agg(

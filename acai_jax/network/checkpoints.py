@@ -20,9 +20,8 @@ from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank, abstract_heads
 from acai_jax.network.head import check_weights, head_weights, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
-from acai_jax.surveys import SURVEYS
+from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
-from acai_jax.surveys.ztf import ZTF
 from acai_jax.text import printable
 
 Result = TypeVar("Result")
@@ -108,7 +107,7 @@ def _load_heads(folder: Path) -> HeadBank:
     if found.metadata is None:  # Orbax only logs what is wrong with them
         raise ValueError("its weights cannot be read")
     # before there were norms, every head took its features as they are
-    survey = SURVEYS[description.get("survey", ZTF.name)]
+    survey = SURVEYS[description.get("survey", DEFAULT.name)]
     old = description["format"] == _FORMAT_WITHOUT_NORM
     norm = identity_norm(survey.inputs) if old else {}
     config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
@@ -174,7 +173,7 @@ def _check_description(description: Any) -> Mapping[str, Any]:
     if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
         of = f" but {found!r}" if found else ""
         raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
-    name = description.get("survey", ZTF.name)  # there was no other when it was not written down
+    name = description.get("survey", DEFAULT.name)
     if name not in SURVEYS:
         raise CheckpointError(
             f"its heads read alerts of {name!r:.80}; this version of acai_jax knows "

@@ -156,7 +156,7 @@ def fast_cpu_features(
     chunk = math.gcd(batch, CHUNK)
 
     def chunk_features(images: Float[Array, "n h w c"]) -> Float[Array, "k n o"]:
-        size = input_size(len(blocks))
+        size = input_size(len(blocks), images.shape[1])
         used = images[:, :size, :size]
         return lax.map(lambda head: _head_features(head, used), blocks)
 
@@ -183,7 +183,7 @@ def cpu_compiler_options() -> dict[str, int]:
 
 
 def _head_features(
-    head: tuple[SeparableConvBlock, SeparableConvBlock], x: Float[Array, "n 60 60 3"]
+    head: tuple[SeparableConvBlock, SeparableConvBlock], x: Float[Array, "n h w c"]
 ) -> Float[Array, "n o"]:
     """One head's features of one chunk of alerts."""
     for block in head:

@@ -22,14 +22,6 @@ from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
-_ORDERS: Final = (
-    ("place", "head, worst first", False),
-    ("error", "distance from the label", True),
-    ("score", "score, highest first", True),
-    ("score", "score, lowest first", False),
-    ("magpsf", "magpsf, brightest first", False),
-    ("jd", "date, latest first", True),
-)
 _FIXED_THRESHOLDS: Final = (0.1, 0.2, 0.5, 0.8, 0.9)
 """Where the error rate of a head is given that has no balanced threshold."""
 
@@ -84,7 +76,7 @@ def write_report(
         facts=_facts(found),
         exhibits=[_exhibit(found, place, each) for place, each in enumerate(found.examples)],
         filters=_filters(found),
-        orders=_ORDERS,
+        orders=_orders(found),
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +90,7 @@ def write_report(
 
 def _introduction(found: Evaluation) -> str:
     count = len(found.heads)
-    alerts, objects = len(found.table), found.table["objectId"].n_unique()
+    alerts, objects = len(found.table), found.table[found.survey.object_id].n_unique()
     known = {label for head in found.heads.values() for label in head.positives}
     others = Counter(label for label in found.table["label"] if label not in known)
     words = [
@@ -217,6 +209,17 @@ def _filters(found: Evaluation) -> dict[str, tuple[str, dict[str, str]]]:
         "kind": ("mistake", {kind: kind for kind in kinds}),
         "label": ("label", {label: class_name(label) for label in labels}),
     }
+
+
+def _orders(found: Evaluation) -> list[tuple[str, str, bool]]:
+    return [
+        ("place", "head, worst first", False),
+        ("error", "distance from the label", True),
+        ("score", "score, highest first", True),
+        ("score", "score, lowest first", False),
+        ("magnitude", f"{found.survey.magnitude}, brightest first", False),
+        ("time", "date, latest first", True),
+    ]
 
 
 def _exhibit(found: Evaluation, place: int, example: ChosenAlert) -> html.Exhibit:

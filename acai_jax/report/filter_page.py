@@ -19,7 +19,7 @@ from acai_jax.filters.trial import UNKNOWN, UNSCORED, Trial
 from acai_jax.report import html
 from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import WIDTH, Theme, draw_picture
-from acai_jax.surveys.ztf import FILTERS
+from acai_jax.surveys.base import Survey
 from acai_jax.times import utc
 
 MOST_SHOWN: Final = 150
@@ -53,7 +53,7 @@ def write_filter_report(
     Args:
         trial: what to report.
         folder: where to put the page; an earlier one is replaced.
-        images: stamps by candid, of those alerts of which they can be had.
+        images: stamps by the alerts' identifiers, of those alerts of which they can be had.
         name: of the filter.
         why: what the filter is for.
         facts: what else there is to say, such as where the table lies.
@@ -66,8 +66,7 @@ def write_filter_report(
         >>> write_filter_report(trial, "report", {})  # doctest: +SKIP
         PosixPath('report/report.html')
     """
-    nights, shown = trial.groups["night"], shown_alerts(trial)
-    rows = shown.to_dicts()
+    nights, rows = trial.groups["night"], shown_alerts(trial).to_dicts()
     page = html.render(
         "filter_page.html.j2",
         title=f"Filter {name or _shortened(trial.where, _MAX_TITLE)}",
@@ -78,9 +77,9 @@ def write_filter_report(
         groups={key: _group_rows(trial, key) for key in trial.groups},
         drawn_nights=_draw_nights(nights) if len(nights) >= _MANY_NIGHTS and rows else None,
         left_out=len(trial.newest) - len(rows),
-        without_stamps=sum(row["candid"] not in images for row in rows),
-        exhibits=[_exhibit(trial, row, images.get(row["candid"])) for row in rows],
-        filters=_filters(rows),
+        without_stamps=sum(row[trial.survey.alert_id] not in images for row in rows),
+        exhibits=[_exhibit(trial, row, images.get(row[trial.survey.alert_id])) for row in rows],
+        filters=_filters(trial.survey, rows),
         orders=_orders(trial),
         facts=_facts(trial, facts or {}),
     )
@@ -205,11 +204,14 @@ def _group_rows(trial: Trial, key: str) -> list[list[str | int]]:
     ]
 
 
-def _filters(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, str]]]:
+def _filters(
+    survey: Survey, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[str, dict[str, str]]]:
+    bands = [survey.band_name(row[survey.band]) for row in rows]
     choices = {
         "class": ("largest score", {row["class"]: class_name(row["class"]) for row in rows}),
         "night": ("night", {row["night"]: row["night"] for row in rows}),
-        "band": ("filter", {_band(row): _band(row) for row in rows}),
+        "band": ("filter", {name: name for name in bands}),
     }
     if rows and "label" in rows[0]:
         choices["label"] = ("label", {row["label"]: class_name(row["label"]) for row in rows})
@@ -222,9 +224,9 @@ def _filters(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str
 
 def _orders(trial: Trial) -> list[tuple[str, str, bool]]:
     return [
-        ("jd", "date, latest first", True),
-        ("jd", "date, earliest first", False),
-        ("magpsf", "magpsf, brightest first", False),
+        ("time", "date, latest first", True),
+        ("time", "date, earliest first", False),
+        ("magnitude", f"{trial.survey.magnitude}, brightest first", False),
         *(
             (f"score{place}", f"score {head}, highest first", True)
             for place, head in enumerate(trial.heads)
@@ -237,7 +239,7 @@ def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> htm
     text = class_name(best)
     if best != UNSCORED:
         text += f": {row[f'acai_{best}']:.4f}"
-    if date := utc(row["jd"]):
+    if date := utc(row[trial.survey.time]):
         text += f"; {date:%Y-%m-%d %H:%M} UTC"
     if row["passing"] > 1:
         text += f"; {row['passing']:,} alerts pass"
@@ -249,17 +251,13 @@ def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> htm
         groups={
             "class": best,
             "night": row["night"],
-            "band": _band(row),
+            "band": trial.survey.band_name(row[trial.survey.band]),
             **({"label": row["label"]} if "label" in row else {}),
         },
         numbers={
             f"score{place}": row[f"acai_{head}"] or 0.0 for place, head in enumerate(trial.heads)
         },
     )
-
-
-def _band(row: Mapping[str, Any]) -> str:
-    return FILTERS.get(row["fid"], f"fid {row['fid']}")
 
 
 def _facts(trial: Trial, facts: Mapping[str, str]) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """The checkpoint that a run extends, and the heads that it ends with."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,6 +29,11 @@ def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
         raise CheckpointError(
             f"{config.init} holds heads of other hyperparameters: {bank.heads.config}"
         )
+    if bank.survey is not facts.survey:
+        raise CheckpointError(
+            f"{config.init} reads alerts of {bank.survey.title}, the dataset holds those of "
+            f"{facts.survey.title}"
+        )
     if bank.preset != facts.preset:
         raise CheckpointError(
             f"{config.init} is for the preset {bank.preset}, the dataset for {facts.preset}"
@@ -46,7 +50,7 @@ def result_of(
 ) -> HeadBank:
     """The best heads, in the place of those of `init` or after them."""
     version = metadata.version("acai_jax")
-    what = json.dumps([config.as_json(), dataclasses.asdict(facts), version])
+    what = json.dumps([config.as_json(), facts.as_json(), version])
     digest = hashlib.sha256(what.encode()).hexdigest()
     provenance = {
         member.head: {
@@ -61,10 +65,10 @@ def result_of(
         for index, member in enumerate(members)
     }
     names = tuple(provenance)
-    trained = abstract_heads(config.model, len(names))
+    trained = abstract_heads(config.model, len(names), inputs=facts.survey.inputs)
     trained = with_weights(trained, {**state.best, **state.heads.norm})
     if init is None:
-        return HeadBank(trained, names, provenance, facts.preset)
+        return HeadBank(trained, names, provenance, facts.preset, facts.survey)
     heads = init.heads
     for index, name in enumerate(names):
         head = take(trained, index)

@@ -136,9 +136,9 @@ def test_examples_are_the_same_each_time_and_of_different_objects(build):
     examples = card.choose_examples(found, 4)
     assert list(examples) == found.labels
     for name, of_class in examples.items():
-        assert len({each.objectId for each in of_class}) == len(of_class) == 4
+        assert len({each.object_id for each in of_class}) == len(of_class) == 4
         for each in of_class:
-            number = each.candid - record(0)["candid"]
+            number = each.alert_id - record(0)["candid"]
             assert label(number) == name
             triplet = alert_arrays(packet_from_record(record(number))).triplet
             np.testing.assert_array_equal(np.stack(each.images, axis=-1), triplet)
@@ -147,8 +147,8 @@ def test_examples_are_the_same_each_time_and_of_different_objects(build):
     fields = {name: getattr(found, name) for name in card.Card.__slots__}
     other = card.choose_examples(card.Card(**{**fields, "alerts": shuffled}), 4)
     for one in (again, other):
-        assert {k: [e.candid for e in v] for k, v in one.items()} == {
-            k: [e.candid for e in v] for k, v in examples.items()
+        assert {k: [e.alert_id for e in v] for k, v in one.items()} == {
+            k: [e.alert_id for e in v] for k, v in examples.items()
         }
     assert {name: len(each) for name, each in card.choose_examples(found, 999).items()} == dict(
         found.alerts["label"].value_counts().rows()
@@ -161,7 +161,7 @@ def test_raw_stamps_are_shown_as_they_are(build):
     assert set(found.alerts["candid"]) >= {record(number)["candid"] for number in USED}
     assert found.alerts["drb_source"].null_count() == len(found.alerts)
     (example, *_) = card.choose_examples(found, 1)["h"]
-    sent = record(example.candid - record(0)["candid"])
+    sent = record(example.alert_id - record(0)["candid"])
     for image, name in zip(example.images, ("Science", "Template", "Difference"), strict=True):
         expected = decode_stamp(sent[f"cutout{name}"]["stampData"])
         np.testing.assert_array_equal(image, expected)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from acai_jax.commands.filter import filter_table
 from acai_jax.errors import FilterError
 from acai_jax.filters import sql
-from acai_jax.filters.expressions import NAMED_FILTERS, apply_filter
+from acai_jax.filters.expressions import apply_filter
 from acai_jax.filters.trial import Trial, try_filter
+from acai_jax.surveys.ztf import ZTF
 from tests.filters.test_expressions import score_table
 
 WHERE = "acai_h > 0.5 AND acai_b < 0.1"
@@ -35,7 +36,7 @@ def trial() -> Trial:
 
 def test_pass_rates_go_down_stage_by_stage():
     table = score_table(5_000, seed=3)
-    where = NAMED_FILTERS["early_hosted"].where
+    where = ZTF.filters["early_hosted"].where
     rates = try_filter(table, where).stages
     assert rates["stage"].to_list()[:2] == ["all alerts", "scored"]
     assert len(rates) == 2 + 5

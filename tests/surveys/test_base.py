@@ -24,7 +24,7 @@ def test_every_name_is_a_fields(survey):
         survey.key_fields,
         survey.message_fields,
         [each.column for each in survey.derived],
-        [survey.time, survey.band, "ra", "dec"],
+        [survey.magnitude],
     ):
         assert set(used) <= set(names)
     assert {each.column for each in survey.groupings.values()} <= {*names, *made}
@@ -35,17 +35,21 @@ def test_kinds_divide_the_fields(survey):
     floats = {field.name for field in survey.fields if field.kind == "float"}
     assert sum(map(len, kinds)) + len(floats) == len(survey.fields)
     assert set(survey.number_fields) == set(survey.table_fields) - survey.text_fields
-    assert set(survey.plausible) <= set(survey.required_fields)  # only those are never null
+    # only those are never null
+    needed = {survey.time, survey.band, "ra", "dec", *survey.plausible, *survey.public}
+    assert needed <= set(survey.required_fields)
 
 
 def test_recipes_replace_features_by_fields(survey):
     for recipe in survey.recipes.values():
         assert set(recipe.stand_ins) <= set(survey.inputs.features)
+        assert set(recipe.stand_ins) <= {survey.replaced}
         assert set(recipe.stand_ins.values()) <= {*survey.table_fields, BRAAI}
 
 
 def test_there_is_a_cutout_for_each_channel(survey):
     assert len(survey.cutouts) == len(survey.inputs.channels)
+    assert survey.largest_stamp >= survey.inputs.stamp
 
 
 def test_names_of_nights_sort(survey):
