@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 import tyro
@@ -13,6 +13,9 @@ from acai_jax.stream.tables import scan_tables
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
 from acai_jax.text import FORMULA, spreadsheet_safe
+
+if TYPE_CHECKING:
+    from acai_jax.filters.trial import Trial
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,9 @@ class Filter:
 
     def run(self) -> None:
         """Filters the table, and prints or writes what passes."""
-        from acai_jax.filters.expressions import apply_filter, pass_rates
+        from acai_jax.filters.trial import try_filter
 
-        out, unscored = self.out, self.include_unscored
+        out = self.out
         if [self.where, self.name, self.mongo].count(None) != 2:
             raise AcaiError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
         if self.alerts and self.report is None:
@@ -57,8 +60,9 @@ class Filter:
         table = self.table
         scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
         chosen = self._chosen(survey_of_table(scores.collect_schema()))
-        print_pass_rates(pass_rates(scores, chosen.where, include_unscored=unscored))
-        passed = apply_filter(scores, chosen.where, include_unscored=unscored)
+        trial = try_filter(scores, chosen.where, include_unscored=self.include_unscored)
+        passed = trial.passed
+        print_pass_rates(trial.stages)
         if out is None:
             print_alerts(passed)
         elif out.suffix == ".csv":
@@ -69,7 +73,7 @@ class Filter:
         if out is not None:
             console.print(f"{out}: {len(passed):,} alerts")
         if self.report is not None:
-            self._report(scores, chosen, self.report)
+            self._report(trial, chosen, self.report)
 
     def _chosen(self, survey: Survey) -> "_Chosen":
         """The filter that the arguments name."""
@@ -89,13 +93,10 @@ class Filter:
         assert self.where is not None
         return _Chosen(self.where)
 
-    def _report(self, scores: pl.LazyFrame, chosen: "_Chosen", folder: Path) -> None:
+    def _report(self, trial: "Trial", chosen: "_Chosen", folder: Path) -> None:
         from acai_jax.alerts.lookup import stamps_of_table
-        from acai_jax.filters.trial import try_filter
         from acai_jax.report.filter_page import shown_alerts, write_filter_report
 
-        with console.status("counting"):
-            trial = try_filter(scores, chosen.where, include_unscored=self.include_unscored)
         with stretches_progress() as begin:
             alerts, progress = self.alerts or None, begin("reading stamps")
             images = stamps_of_table(shown_alerts(trial), alerts, progress)

@@ -144,52 +144,13 @@ def apply_filter(
     frame = with_derived_columns(table.lazy())
     found = compile_filter(where, frame.collect_schema())
     passed = frame.filter(passing(frame, found.expression, include_unscored))
-    # they would take longer than all else
-    own = {*table.lazy().collect_schema().names(), *found.expression.meta.root_names()}
-    return passed.drop({"galactic_l", "galactic_b"} - own, strict=False).collect()
+    return without_unused(passed, table.lazy(), found).collect()
 
 
-def pass_rates(
-    table: pl.LazyFrame | pl.DataFrame, where: str, *, include_unscored: bool = False
-) -> pl.DataFrame:
-    """How many alerts and objects are left after each part of a filter.
-
-    Args:
-        table: as for `apply_filter`.
-        where: as for `apply_filter`.
-        include_unscored: as for `apply_filter`.
-
-    Returns:
-        `stage` (its text; first "all alerts" and "scored"), `alerts`, `objects`.
-    """
-    frame = with_derived_columns(table.lazy())
-    schema = frame.collect_schema()
-    object_id = pl.col(survey_of_table(schema.names()).object_id)
-    found = compile_filter(where, schema)
-    left = pl.repeat(True, pl.len())
-    stages = [("all alerts", left)]
-    if not include_unscored:
-        left = passing(frame, left, include_unscored)
-        stages.append(("scored", left))
-    for text, expression in found.stages:
-        left = left & expression.fill_null(False)
-        stages.append((text, left))
-    counts = [
-        expression
-        for number, (_, passing) in enumerate(stages)
-        for expression in (
-            passing.sum().alias(f"alerts{number}"),
-            object_id.filter(passing).drop_nulls().n_unique().alias(f"objects{number}"),
-        )
-    ]
-    row = frame.select(counts).collect().row(0, named=True)
-    return pl.DataFrame(
-        {
-            "stage": [text for text, _ in stages],
-            "alerts": [row[f"alerts{n}"] for n in range(len(stages))],
-            "objects": [row[f"objects{n}"] for n in range(len(stages))],
-        }
-    )
+def without_unused(passed: pl.LazyFrame, table: pl.LazyFrame, found: Filter) -> pl.LazyFrame:
+    """Drops galactic coordinates that neither table nor filter has: they would take longest."""
+    own = {*table.collect_schema().names(), *found.expression.meta.root_names()}
+    return passed.drop({"galactic_l", "galactic_b"} - own, strict=False)
 
 
 def named_filter(

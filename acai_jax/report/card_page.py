@@ -10,10 +10,6 @@ from acai_jax.files import write_file
 from acai_jax.report import card_pictures, html
 
 _EXAMPLES: Final = 6  # of each class
-_STAMPS: Final = (
-    "Of each alert: the science, template and difference stamp. Science and template are stretched "
-    "logarithmically, the difference linearly. Always the same alerts, chosen by a hash."
-)
 
 
 def write_card(card: Card, folder: str | os.PathLike[str]) -> Path:
@@ -41,19 +37,15 @@ def write_card(card: Card, folder: str | os.PathLike[str]) -> Path:
         _file_name(label, index): card_pictures.draw_gallery(label, of_class)
         for index, (label, of_class) in enumerate(choose_examples(card, _EXAMPLES).items())
     }
-    header, counts = count_table(card)
-    numbers = html.table("Alerts of each class in each split", header, counts)
-    if left_out := left_out_table(card):
-        numbers += html.table("What the builder read and left out", [], left_out)
-    page = html.page(
-        card.title,
-        f"{card.description} {card.summary}".strip(),
-        [
-            ("Numbers", numbers),
-            ("Distributions", html.pictures(list(drawn.values()))),
-            ("Examples", html.paragraph(_STAMPS) + html.pictures(list(examples.values()))),
-            ("How it was made", html.table("Facts", [], fact_table(card))),
-        ],
+    page = html.render(
+        "card_page.html.j2",
+        title=card.title,
+        introduction=f"{card.description} {card.summary}".strip(),
+        counts=count_table(card),
+        left_out=left_out_table(card),
+        drawn=drawn.values(),
+        examples=examples.values(),
+        facts=fact_table(card),
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

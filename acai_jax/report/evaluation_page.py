@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -23,24 +22,6 @@ from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import short_name
 
 _RATES: Final = ("balanced_fnr", "balanced_fpr")
-_ERRORS: Final = (
-    "False-negative rate (FNR): positives that a head misses; false-positive rate (FPR): negatives "
-    "that it calls positive. The balanced threshold is where both are equal. Intervals hold 95 % "
-    "of {draws:,} draws of the bootstrap, which draws objects with all of their alerts."
-)
-_MISSES: Final = (
-    "Each head's worst mistakes, one alert of an object: positives with the lowest scores, and "
-    "negatives with the highest. Of each: the science, template and difference stamp; science and "
-    "template are stretched logarithmically, the difference linearly."
-)
-_COMPARED: Final = (
-    "Both models are held to the labels of the first, on the alerts that both scored. McNemar's "
-    "exact test asks whether heads that call so many alerts differently, each at its own balanced "
-    "threshold, could be equally good; it takes alerts for independent, which those of one object "
-    "are not, so trust the intervals first."
-)
-
-
 _FIXED_THRESHOLDS: Final = (0.1, 0.2, 0.5, 0.8, 0.9)
 """Where the error rate of a head is given that has no balanced threshold."""
 
@@ -62,11 +43,11 @@ def write_report(
         >>> write_report(evaluate(model, source), "report")  # doctest: +SKIP
         PosixPath('report/report.html')
     """
-    drawn = {"fnr_fpr": evaluation_pictures.draw_error_rates(found)}
+    curves = {"fnr_fpr": evaluation_pictures.draw_error_rates(found)}
     if not all(head.lacks for head in found.heads.values()):
-        drawn["roc"] = evaluation_pictures.draw_roc(found)
-        drawn["precision_recall"] = evaluation_pictures.draw_precision(found)
-    drawn["calibration"] = evaluation_pictures.draw_calibration(found)
+        curves["roc"] = evaluation_pictures.draw_roc(found)
+        curves["precision_recall"] = evaluation_pictures.draw_precision(found)
+    curves["calibration"] = evaluation_pictures.draw_calibration(found)
     groups = {
         f"by_{name}": evaluation_pictures.draw_groups(found, name) for name in found.breakdowns
     }
@@ -77,25 +58,29 @@ def write_report(
     compared = (
         {"comparison": evaluation_pictures.draw_comparison(found)} if found.comparisons else {}
     )
-    sections = [
-        ("Summary", _summary(found)),
-        ("Curves", html.pictures(list(drawn.values()))),
-        ("Where they err", html.pictures(list(groups.values()))),
-    ]
-    if together:
-        shown = _calls(found) + html.pictures(list(together.values()))
-        sections.append(("How the heads go together", shown))
-    if compared:
-        sections.append((f"Against {found.against}", _comparison(found, list(compared.values()))))
-    sections += [
-        ("What was evaluated", html.table("Facts", [], _facts(found))),
-        ("Worst misses", html.paragraph(_MISSES) + _gallery(found)),
-    ]
-    introduction = " ".join(filter(None, (_introduction(found), note)))
-    page = html.page(f"Evaluation of {found.model}", introduction, sections)
+    page = html.render(
+        "evaluation_page.html.j2",
+        title=f"Evaluation of {found.model}",
+        introduction=" ".join(filter(None, (_introduction(found), note))),
+        found=found,
+        figures=_figures(found),
+        fixed=_fixed_thresholds(found),
+        counts=_counts(found),
+        curves=curves,
+        groups=groups,
+        together=together,
+        calls=_calls(found),
+        compared=compared,
+        comparisons=_comparisons(found),
+        tests=_tests(found),
+        facts=_facts(found),
+        exhibits=[_exhibit(found, place, each) for place, each in enumerate(found.examples)],
+        filters=_filters(found),
+        orders=_orders(found),
+    )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in (drawn | groups | together | compared).items():
+    for name, picture in (curves | groups | together | compared).items():
         write_file(folder / f"{name}.png", picture.light)
     write_file(folder / "report.html", page.encode())
     numbers = json.dumps(metrics_of(found, note=note), indent=1, allow_nan=False) + "\n"
@@ -141,18 +126,14 @@ def one_sided(found: Evaluation) -> list[str]:
     return sentences
 
 
-def _fixed_thresholds(found: Evaluation) -> str:
-    """The error rate of heads that have no balanced threshold."""
+def _fixed_thresholds(found: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """The error rate of heads that have no balanced threshold: a header, and rows."""
     rows = [
         [class_name(name), *(_rate_at(head, threshold) for threshold in _FIXED_THRESHOLDS)]
         for name, head in found.heads.items()
         if head.lacks
     ]
-    if not rows:
-        return ""
-    header = ["head", *(f"threshold {threshold}" for threshold in _FIXED_THRESHOLDS)]
-    caption = "Error rates of heads without positives (FPR) or negatives (FNR), 95 % intervals"
-    return html.table(caption, header, rows)
+    return ["head", *(f"threshold {threshold}" for threshold in _FIXED_THRESHOLDS)], rows
 
 
 def _rate_at(head: HeadEvaluation, threshold: float) -> str:
@@ -163,84 +144,75 @@ def _rate_at(head: HeadEvaluation, threshold: float) -> str:
     return f"{rate.upper()} {middle} %\n{low}-{high}"
 
 
-def _summary(found: Evaluation) -> str:
-    header = [
-        *("head", "AUC", "average precision", "balanced threshold", "FNR there", "FPR there"),
-        *("ECE", "Brier score"),
+def _figures(found: Evaluation) -> list[list[str]]:
+    return [
+        [class_name(name), *(_with_interval(head, key) for key in SCALARS)]
+        for name, head in found.heads.items()
     ]
-    rows: list[list[str | int]] = []
-    counts: list[list[str | int]] = []
-    for name, head in found.heads.items():
-        shown = (_with_interval(head, key, percent=key in _RATES) for key in SCALARS)
-        rows.append([class_name(name), *shown])
-        unscored = head.state.unscored_positives + head.state.unscored_negatives
-        sizes = (head.ranking.positives, head.ranking.negatives, unscored)
-        counts.append([class_name(name), ", ".join(head.positives), *sizes])
-    return (
-        html.paragraph(_ERRORS.format(draws=found.draws))
-        + html.table("Figures of each head, with 95 % intervals", header, rows)
-        + _fixed_thresholds(found)
-        + html.table("Alerts", ["head", "labels", "positives", "negatives", "unscored"], counts)
-    )
 
 
-def _calls(found: Evaluation) -> str:
+def _counts(found: Evaluation) -> list[list[str | int]]:
+    return [
+        [
+            class_name(name),
+            ", ".join(head.positives),
+            *(head.ranking.positives, head.ranking.negatives),
+            head.state.unscored_positives + head.state.unscored_negatives,
+        ]
+        for name, head in found.heads.items()
+    ]
+
+
+def _calls(found: Evaluation) -> tuple[list[str], list[list[str | int]]]:
     calls = found.agreement.calls
     header = ["called by", "no head", "1 head", *(f"{n} heads" for n in range(2, len(calls)))]
-    caption = "Alerts by how many heads call them positive, each at its balanced threshold"
-    return html.table(caption, header, [["alerts", *calls]])
+    return header, [["alerts", *calls]]
 
 
-def _with_interval(head: HeadEvaluation, key: str, *, percent: bool) -> str:
+def _with_interval(head: HeadEvaluation, key: str) -> str:
     middle, low, high = (getattr(each, key) for each in (head.figures, head.low, head.high))
     if math.isnan(middle):
         return "none"
-    scale, form = (100, ".2f") if percent else (1, ".3f" if "threshold" in key else ".4f")
-    unit = " %" if percent else ""
+    form = ".3f" if "threshold" in key else ".4f"
+    scale, form, unit = (100, ".2f", " %") if key in _RATES else (1, form, "")
     ends = f"\n{scale * low:{form}}-{scale * high:{form}}" if not math.isnan(low) else ""
     return f"{scale * middle:{form}}{unit}{ends}"
 
 
-def _comparison(found: Evaluation, drawn: Sequence[html.Picture]) -> str:
-    header = ["head", "figure", found.model, str(found.against), "difference, 95 % interval"]
-    rows: list[list[str | int]] = []
-    tests: list[list[str | int]] = []
+def _comparisons(found: Evaluation) -> list[list[str]]:
+    rows = []
     for name, each in found.comparisons.items():
         for key, figure in COMPARED.items():
             first, second = each.first[key], each.second[key]
-            low, high = each.low[key], each.high[key]
-            difference = f"{first - second:+.4f}\n{low:+.4f} to {high:+.4f}"
-            numbers = (f"{first:.4f}", f"{second:.4f}", difference)
-            rows.append([class_name(name), figure, *numbers])
-        numbers = (each.alerts, each.only_first_right, each.only_second_right)
-        tests.append([class_name(name), *numbers, f"{each.p_value:.2g}"])
-    heads = [
-        "head",
-        "alerts",
-        f"only {found.model} right",
-        f"only {found.against} right",
-        "p-value",
+            difference = f"{first - second:+.4f}\n{each.low[key]:+.4f} to {each.high[key]:+.4f}"
+            rows.append([class_name(name), figure, f"{first:.4f}", f"{second:.4f}", difference])
+    return rows
+
+
+def _tests(found: Evaluation) -> list[list[str | int]]:
+    return [
+        [
+            class_name(name),
+            *(each.alerts, each.only_first_right, each.only_second_right),
+            f"{each.p_value:.2g}",
+        ]
+        for name, each in found.comparisons.items()
     ]
-    return (
-        html.paragraph(_COMPARED)
-        + html.pictures(drawn)
-        + html.table("Figures of both models", header, rows)
-        + html.table("McNemar's test", heads, tests)
-    )
 
 
-def _gallery(found: Evaluation) -> str:
-    if not found.examples:
-        return html.paragraph("There are none: every alert is called right.")
+def _filters(found: Evaluation) -> dict[str, tuple[str, dict[str, str]]]:
     kinds = dict.fromkeys(each.kind for each in found.examples)
     heads = dict.fromkeys(each.head for each in found.examples)
     labels = sorted({each.row["label"] for each in found.examples})
-    filters = {
+    return {
         "head": ("head", {name: class_name(name) for name in heads}),
         "kind": ("mistake", {kind: kind for kind in kinds}),
         "label": ("label", {label: class_name(label) for label in labels}),
     }
-    orders = [
+
+
+def _orders(found: Evaluation) -> list[tuple[str, str, bool]]:
+    return [
         ("place", "head, worst first", False),
         ("error", "distance from the label", True),
         ("score", "score, highest first", True),
@@ -248,8 +220,6 @@ def _gallery(found: Evaluation) -> str:
         ("magnitude", f"{found.survey.magnitude}, brightest first", False),
         ("time", "date, latest first", True),
     ]
-    exhibits = [_exhibit(found, place, each) for place, each in enumerate(found.examples)]
-    return html.gallery("Filter and sort the alerts", exhibits, filters, orders)
 
 
 def _exhibit(found: Evaluation, place: int, example: ChosenAlert) -> html.Exhibit:

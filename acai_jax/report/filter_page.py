@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -19,37 +19,12 @@ from acai_jax.filters.trial import UNKNOWN, UNSCORED, Trial
 from acai_jax.report import html
 from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import WIDTH, Theme, draw_picture
+from acai_jax.surveys.base import Survey
 from acai_jax.times import utc
 
 MOST_SHOWN: Final = 150
 """Objects in the gallery, so that the page stays below 10 MB."""
 
-_GROUPS: Final = {
-    "night": (
-        "night",
-        "By night",
-        "A night is a UTC date. An object counts in each night in which it sent an alert.",
-    ),
-    "class": (
-        "largest score",
-        "By class",
-        "The five scores are independent; an alert is listed here by the largest of them, and an "
-        "object wherever one of its alerts is.",
-    ),
-    "label": (
-        "label",
-        "By label",
-        "Labels of the table. An object is listed wherever one of its alerts is.",
-    ),
-}
-_COLUMNS: Final = (
-    *("objects", "objects that pass", "of all"),
-    *("alerts", "alerts that pass", "of all"),
-)
-_PASSED: Final = (
-    "The newest passing alert of each object: science, template and difference stamp, scores and "
-    "key features. Science and template are stretched logarithmically, the difference linearly."
-)
 _MANY_NIGHTS: Final = 5  # worth a picture
 _MAX_STAGE: Final = 34  # letters of a stage in the picture
 _MAX_TITLE: Final = 60
@@ -61,7 +36,7 @@ def shown_alerts(trial: Trial) -> pl.DataFrame:
     Args:
         trial: what is reported.
     """
-    return trial.passed.head(MOST_SHOWN)
+    return trial.newest.head(MOST_SHOWN)
 
 
 def write_filter_report(
@@ -91,17 +66,23 @@ def write_filter_report(
         >>> write_filter_report(trial, "report", {})  # doctest: +SKIP
         PosixPath('report/report.html')
     """
-    sections = [("Stage by stage", _stages(trial))]
-    for key, groups in trial.groups.items():
-        _, heading, explained = _GROUPS[key]
-        body = html.paragraph(explained) + _group_table(trial, key, groups)
-        if key == "night" and len(groups) >= _MANY_NIGHTS and len(trial.passed):
-            body += html.pictures([_draw_nights(groups)])
-        sections.append((heading, body))
-    sections.append(("What passes", _gallery(trial, images)))
-    sections.append(("What was filtered", html.table("Facts", [], _facts(trial, facts or {}))))
-    title = f"Filter {name or _shortened(trial.where, _MAX_TITLE)}"
-    page = html.page(title, f"{_summary(trial)} {why or ''}".strip(), sections)
+    nights, rows = trial.groups["night"], shown_alerts(trial).to_dicts()
+    page = html.render(
+        "filter_page.html.j2",
+        title=f"Filter {name or _shortened(trial.where, _MAX_TITLE)}",
+        introduction=f"{_summary(trial)} {why or ''}".strip(),
+        trial=trial,
+        stages=_stages(trial),
+        drawn_stages=_draw_stages(trial.stages),
+        groups={key: _group_rows(trial, key) for key in trial.groups},
+        drawn_nights=_draw_nights(nights) if len(nights) >= _MANY_NIGHTS and rows else None,
+        left_out=len(trial.newest) - len(rows),
+        without_stamps=sum(row[trial.survey.alert_id] not in images for row in rows),
+        exhibits=[_exhibit(trial, row, images.get(row[trial.survey.alert_id])) for row in rows],
+        filters=_filters(trial.survey, rows),
+        orders=_orders(trial),
+        facts=_facts(trial, facts or {}),
+    )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
@@ -137,9 +118,9 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _stages(trial: Trial) -> str:
+def _stages(trial: Trial) -> list[list[str | int]]:
     all_alerts, all_objects = trial.stages.row(0)[1:]
-    rows = [
+    return [
         [
             str(number) if number else "",
             stage,
@@ -148,12 +129,6 @@ def _stages(trial: Trial) -> str:
         ]
         for number, (stage, alerts, objects) in enumerate(trial.stages.iter_rows())
     ]
-    header = ["", "what is left after", "objects", "of all", "alerts", "of all"]
-    return (
-        html.table("Each stage takes what the one above it leaves", header, rows)
-        + html.pictures([_draw_stages(trial.stages)])
-        + html.paragraph(f"The whole filter: {trial.where}")
-    )
 
 
 def _draw_stages(stages: pl.DataFrame) -> html.Picture:
@@ -214,11 +189,12 @@ def _draw_nights(groups: pl.DataFrame) -> html.Picture:
     return draw_picture(draw, alt, f"Objects that pass, by night.{left_out}")
 
 
-def _group_table(trial: Trial, key: str, groups: pl.DataFrame) -> str:
+def _group_rows(trial: Trial, key: str) -> list[list[str | int]]:
+    groups = trial.groups[key]
     if key == "class":  # in the order of the heads, what is not scored last
         places = {head: place for place, head in enumerate(trial.heads)}
         groups = groups.sort(pl.col("group").replace_strict(places, default=len(places)))
-    rows: list[list[str | int]] = [
+    return [
         [
             class_name(group) if key != "night" else group,
             *(objects, passed, _share(passed, objects)),
@@ -226,49 +202,36 @@ def _group_table(trial: Trial, key: str, groups: pl.DataFrame) -> str:
         ]
         for group, objects, passed, alerts, alerts_passed in groups.iter_rows()
     ]
-    name, heading, _ = _GROUPS[key]
-    return html.table(f"Pass rates {heading.lower()}", [name, *_COLUMNS], rows)
 
 
-def _gallery(trial: Trial, images: Mapping[int, Images]) -> str:
-    shown, survey = shown_alerts(trial), trial.survey
-    if not len(shown):
-        return html.paragraph("Nothing passes: there is nothing to show.")
-    words = [_PASSED]
-    if left_out := len(trial.passed) - len(shown):
-        words.append(
-            f"The {len(shown)} newest are shown, and {left_out:,} more objects are left out."
-        )
-    if without := sum(alert not in images for alert in shown[survey.alert_id]):
-        words.append(
-            f"The packets of {without} of these alerts were not found, so they have no stamps."
-        )
-    rows = shown.to_dicts()
+def _filters(
+    survey: Survey, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[str, dict[str, str]]]:
+    bands = [survey.band_name(row[survey.band]) for row in rows]
     choices = {
         "class": ("largest score", {row["class"]: class_name(row["class"]) for row in rows}),
         "night": ("night", {row["night"]: row["night"] for row in rows}),
-        "band": ("filter", {name: name for name in map(survey.band_name, shown[survey.band])}),
+        "band": ("filter", {name: name for name in bands}),
     }
-    if "label" in shown.columns:
+    if rows and "label" in rows[0]:
         choices["label"] = ("label", {row["label"]: class_name(row["label"]) for row in rows})
-    filters = {
+    return {
         key: (name, dict(sorted(values.items())))
         for key, (name, values) in choices.items()
         if len(values) > 1
     }
-    orders = [
+
+
+def _orders(trial: Trial) -> list[tuple[str, str, bool]]:
+    return [
         ("time", "date, latest first", True),
         ("time", "date, earliest first", False),
-        ("magnitude", f"{survey.magnitude}, brightest first", False),
+        ("magnitude", f"{trial.survey.magnitude}, brightest first", False),
         *(
             (f"score{place}", f"score {head}, highest first", True)
             for place, head in enumerate(trial.heads)
         ),
     ]
-    exhibits = [_exhibit(trial, row, images.get(row[survey.alert_id])) for row in rows]
-    return html.paragraph(" ".join(words)) + html.gallery(
-        "Filter and sort the alerts", exhibits, filters, orders
-    )
 
 
 def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> html.Exhibit:

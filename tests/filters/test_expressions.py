@@ -15,10 +15,10 @@ from acai_jax.filters.expressions import (
     as_toml,
     compile_filter,
     named_filter,
-    pass_rates,
     read_filters,
     with_derived_columns,
 )
+from acai_jax.filters.trial import try_filter
 from acai_jax.score.columns import score_table_schema
 from acai_jax.simulate import write_alerts
 from acai_jax.surveys.ztf import ZTF
@@ -227,20 +227,6 @@ def test_the_mark_stands_below_the_place():
     assert line[mark.index("^") : mark.rindex("^") + 1] == "nope"
 
 
-def test_pass_rates_go_down_stage_by_stage():
-    table = score_table(5_000, seed=3)
-    where = ZTF.filters["early_hosted"].where
-    rates = pass_rates(table, where)
-    assert rates["stage"].to_list()[:2] == ["all alerts", "scored"]
-    assert len(rates) == 2 + 5
-    assert "MAX(acai_b, acai_n, acai_v, acai_o) < 0.1" in rates["stage"]  # as it was written
-    assert rates["alerts"].to_list() == sorted(rates["alerts"], reverse=True)
-    assert rates["alerts"][0] == 5_000
-    assert rates["objects"][0] == table["objectId"].n_unique()
-    assert rates["alerts"][-1] == len(apply_filter(table, where))
-    assert rates["objects"][-1] == apply_filter(table, where)["objectId"].n_unique()
-
-
 def test_filters_of_ones_own(tmp_path):
     path = tmp_path / "filters.toml"
     path.write_text("[bright]\nwhere = 'magpsf < 16'\nwhy = 'for small telescopes'\n")
@@ -284,6 +270,6 @@ def test_what_is_no_number_is_null():
 
 
 def test_a_table_of_nobodys_alerts_is_refused():
-    for use in (apply_filter, pass_rates):
+    for use in (apply_filter, try_filter):
         with pytest.raises(TableError, match=r"not a table of alerts: .* no column candid \(ZTF\)"):
             use(pl.DataFrame({"acai_h": [0.9], "magpsf": [18.0]}), "acai_h > 0.5")

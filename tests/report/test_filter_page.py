@@ -19,7 +19,7 @@ from acai_jax.alerts.lookup import stamps_of_table
 from acai_jax.commands.console import clear_errors
 from acai_jax.commands.filter import Filter
 from acai_jax.errors import FilterError
-from acai_jax.filters.expressions import apply_filter, pass_rates
+from acai_jax.filters.expressions import apply_filter
 from acai_jax.filters.mongo import read_pipeline
 from acai_jax.filters.trial import Trial, try_filter
 from acai_jax.report import filter_page as filter_report
@@ -27,23 +27,10 @@ from acai_jax.report.filter_page import MOST_SHOWN, shown_alerts, write_filter_r
 from acai_jax.score.scorer import Scorer
 from acai_jax.simulate import write_alerts
 from acai_jax.surveys.ztf import ZTF
-from tests.filters.test_expressions import score_table
+from tests.filters.test_trial import NASTY, WHERE, night
 from tests.report.test_html import Reader
 
-WHERE = "acai_h > 0.5 AND acai_b < 0.1"
 FORMULA_STARTS = tuple("=+-@\t\r\n")
-NASTY = "<script>alert('1 & 2')</script>"
-
-
-def night(count: int, seed: int = 0) -> pl.DataFrame:
-    """A score table of eight nights, with labels."""
-    rng = np.random.default_rng(seed)
-    return score_table(count, seed).with_columns(
-        jd=pl.Series(2460500.7 + rng.integers(0, 8, count) + rng.uniform(0, 0.2, count)),
-        fid=pl.Series(rng.integers(1, 4, count)),
-        label=pl.Series(rng.choice(["h", "b", NASTY], count)),
-        preset=pl.lit("kowalski"),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -64,57 +51,6 @@ def path(trial, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(path) -> Reader:
     return Reader(path.read_text())
-
-
-# --- the figures ---------------------------------------------------------------------------------
-
-
-def test_groups_count_what_the_filter_lets_through(trial):
-    table, passed = night(3_000), apply_filter(night(3_000), WHERE)
-    assert trial.stages.equals(pass_rates(table, WHERE))
-    for key, column in (("night", "jd"), ("label", "label")):
-        groups = trial.groups[key]
-        assert groups["alerts"].sum() == len(table)
-        assert groups["alerts_passed"].sum() == len(passed)
-        assert len(groups) == (8 if column == "jd" else 3)
-    row = trial.groups["label"].row(by_predicate=pl.col("group") == "h", named=True)
-    of_label = table.filter(pl.col("label") == "h")
-    assert row["objects"] == of_label["objectId"].n_unique()
-    assert row["objects_passed"] == passed.filter(pl.col("label") == "h")["objectId"].n_unique()
-
-
-def test_the_class_is_that_of_the_largest_score():
-    scores = {"acai_h": [0.9, 0.2, 0.1, None], "acai_o": [0.1, 0.3, 0.1, 0.9]}
-    rows = {"candid": [1, 2, 3, 4], "objectId": ["a", "a", "b", "c"], "fid": [1] * 4}
-    table = pl.DataFrame({**rows, "jd": [2460500.49, 2460500.51, None, 2460500.5], **scores})
-    found = try_filter(table, "acai_o > 0.05")
-    assert found.groups["class"].rows() == [
-        ("h", 2, 2, 2, 2),
-        ("not scored", 1, 0, 1, 0),
-        ("o", 1, 1, 1, 1),
-    ]
-    # the UTC date changes at half a Julian day
-    assert [row[:2] for row in found.groups["night"].rows()] == [
-        ("2024-07-08", 1),
-        ("2024-07-09", 2),
-        ("unknown", 1),
-    ]
-    assert "label" not in found.groups
-
-
-def test_the_newest_passing_alert_of_each_object(trial):
-    passed = apply_filter(night(3_000), WHERE)
-    newest = passed.group_by("objectId").agg(pl.col("jd").max(), pl.len())
-    assert len(trial.passed) == len(newest)
-    joined = trial.passed.join(newest, ["objectId", "jd"], "inner")
-    assert len(joined) == len(newest)
-    assert joined["passing"].to_list() == joined["len"].to_list()
-    assert trial.passed["jd"].is_sorted(descending=True)
-
-
-def test_a_table_that_is_no_score_table_is_refused():
-    with pytest.raises(FilterError, match="a column jd"):
-        try_filter(pl.DataFrame({"candid": [1], "objectId": ["a"], "acai_h": [0.5]}), "acai_h > 0")
 
 
 # --- the page ------------------------------------------------------------------------------------
@@ -145,7 +81,7 @@ def test_the_page_says_what_passes(page, trial):
 
 def test_the_gallery_shows_each_object_once(page, trial, monkeypatch, tmp_path):
     cards = [each for each in page.all("li") if "data-class" in each]
-    shown = min(MOST_SHOWN, len(trial.passed))
+    shown = min(MOST_SHOWN, len(trial.newest))
     assert len(cards) == shown == len(shown_alerts(trial))
     text = "".join(page.text)
     for row in shown_alerts(trial).iter_rows(named=True):
@@ -157,7 +93,7 @@ def test_the_gallery_shows_each_object_once(page, trial, monkeypatch, tmp_path):
     monkeypatch.setattr(filter_report, "MOST_SHOWN", 10)
     small = write_filter_report(trial, tmp_path, {}).read_text()
     assert (
-        f"The 10 newest are shown, and {len(trial.passed) - 10} more objects are left out" in small
+        f"The 10 newest are shown, and {len(trial.newest) - 10} more objects are left out" in small
     )
 
 
@@ -171,16 +107,6 @@ def test_nothing_passes(tmp_path):
     assert "there is nothing to show" in text
     empty = write_filter_report(try_filter(table.head(0), WHERE), tmp_path, {}).read_text()
     assert "the table is empty" in empty
-
-
-@settings(max_examples=40, deadline=None)
-@given(table=hostile(night(60), sound=("acai_h",)))
-def test_no_row_keeps_others_from_the_figures(table):
-    found = try_filter(table, "acai_h > 0.01")
-    for groups in found.groups.values():
-        assert groups["alerts"].sum() == len(table)
-    dates = set(found.groups["night"]["group"]) - {"unknown"}
-    assert dates <= set(try_filter(night(60), WHERE).groups["night"]["group"])
 
 
 @settings(max_examples=3, deadline=None)
@@ -206,7 +132,7 @@ def test_impossible_dates_are_counted_apart(tmp_path):
 def test_hostile_tables_are_reported(name, cases, tmp_path):
     found = try_filter(pl.read_parquet(cases / "tables" / f"{name}.parquet"), "acai_h > 0.5")
     page = write_filter_report(found, tmp_path, {}).read_text()
-    assert len(found.passed) > 3
+    assert len(found.newest) > 3
     assert "&lt;img src=x" in page or name == "jd_1e308"
     assert "<script>document" not in page
     assert "<img src=x" not in page

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html.parser
 
+import jinja2
 import pytest
 from chromium import CHROMIUM, open_in_chromium
 
@@ -41,14 +42,33 @@ class Reader(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def rendered(main: str, **content: object) -> str:
+    """A page with the given piece of a template as its main part."""
+    template = acai_html.environment().from_string(
+        '{% extends "page.html.j2" %}'
+        '{% from "parts.html.j2" import gallery, pictures, section, table with context %}'
+        f"{{% block main %}}{main}{{% endblock %}}"
+    )
+    shown = {"title": "Report", "introduction": "Two.", **content}
+    return acai_html.render(template, **shown)  # type: ignore[arg-type]
+
+
+def table(caption: str, header: list[str], rows: list[list[str | int]]) -> Reader:
+    return Reader(rendered("{{ table(*arguments) }}", arguments=(caption, header, rows)))
+
+
 @pytest.fixture(scope="module")
 def page() -> Reader:
-    sections = [
-        ("Numbers & more", acai_html.table(NASTY, ["class", "alerts"], [[NASTY, 2500], ["b", 7]])),
-        ("Pictures", acai_html.pictures([PICTURE, PICTURE])),
-        ("The rest", acai_html.paragraph(NASTY) + acai_html.table("Facts", [], [["size", "1 MB"]])),
-    ]
-    return Reader(acai_html.page(NASTY, NASTY, sections))
+    main = """
+        {% call section("Numbers & more") %}
+        {{ table(nasty, ["class", "alerts"], [[nasty, 2500], ["b", 7]]) }}
+        {% endcall %}
+        {% call section("Pictures") %}{{ pictures([picture, picture]) }}{% endcall %}
+        {% call section("The rest") %}
+        <p>{{ nasty }}</p>{{ table("Facts", [], [["size", "1 MB"]]) }}
+        {% endcall %}
+    """
+    return Reader(rendered(main, title=NASTY, introduction=NASTY, nasty=NASTY, picture=PICTURE))
 
 
 def test_text_is_escaped(page):
@@ -102,22 +122,29 @@ def test_tables_name_rows_and_columns_and_scroll_by_keyboard(page):
 
 
 def test_a_text_of_several_lines_is_not_broken():
-    found = Reader(acai_html.table("Figures", ["head", "AUC"], [["h", "0.99\n0.98-1.00"]]))
+    found = table("Figures", ["head", "AUC"], [["h", "0.99\n0.98-1.00"]])
     assert found.all("td") == [{"class": "lines"}]
 
 
 def test_only_a_long_table_scrolls_down():
     rows = [["2026-07-01", number] for number in range(100)]
     classes = [
-        Reader(acai_html.table("Nights", ["night", "alerts"], part)).all("div")[0]["class"]
+        table("Nights", ["night", "alerts"], part).all("div")[0]["class"]
         for part in (rows[:20], rows)
     ]
     assert classes == ["scroll", "scroll long"]
 
 
 def test_a_date_is_not_broken():
-    found = Reader(acai_html.table("Nights", [], [["2026-07-01", "x"], ["variable star", "x"]]))
+    found = table("Nights", [], [["2026-07-01", "x"], ["variable star", "x"]])
     assert [cell.get("class") for cell in found.all("th")] == ["lines", None]
+
+
+def test_what_a_template_lacks_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="introduction"):
+        acai_html.render("page.html.j2", title="Report")
+    with pytest.raises(jinja2.UndefinedError, match="nobody"):
+        rendered("{{ nobody }}")
 
 
 # --- galleries -------------------------------------------------------------------------------
@@ -141,8 +168,10 @@ ORDERS = [("magpsf", "brightest first", False), ("magpsf", "faintest first", Tru
 
 @pytest.fixture(scope="module")
 def gallery() -> str:
-    shown = acai_html.gallery("Misses", EXHIBITS, FILTERS, ORDERS)
-    return acai_html.page("Report", "Two.", [("Misses", shown)])
+    main = """
+        {% call section("Misses") %}{{ gallery("Misses", *shown) }}{% endcall %}
+    """
+    return rendered(main, shown=(EXHIBITS, FILTERS, ORDERS))
 
 
 def test_a_gallery_needs_no_script(gallery):

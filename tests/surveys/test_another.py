@@ -19,7 +19,7 @@ from acai_jax.datasets.gather.records import example
 from acai_jax.datasets.records import packet_of
 from acai_jax.errors import CheckpointError, PacketError
 from acai_jax.evaluate.run import evaluate_table
-from acai_jax.filters.expressions import apply_filter, named_filter, pass_rates
+from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.filters.mongo import translate_pipeline
 from acai_jax.filters.trial import try_filter
 from acai_jax.network.bank import HeadBank, create_heads
@@ -196,9 +196,9 @@ def test_filters_are_the_surveys(table):
     where = named_filter("bright", survey=TINY).where
     bright = [10**17 + number for number in (2, 3, 4, 5)]
     assert apply_filter(table, where)["sourceId"].to_list() == bright
-    assert pass_rates(table, where)["objects"].to_list() == [3, 3, 2, 2]
     trial = try_filter(table, where)
-    assert trial.passed["star"].to_list() == ["TINY-2", "TINY-1"]
+    assert trial.stages["objects"].to_list() == [3, 3, 2, 2]
+    assert trial.newest["star"].to_list() == ["TINY-2", "TINY-1"]
     pipeline = '[{"$match": {"source.colour": "u", "star": {"$ne": "TINY-1"}}}]'
     found = apply_filter(table, translate_pipeline(pipeline, survey=TINY))
     assert found["sourceId"].to_list() == [10**17, 10**17 + 4]
