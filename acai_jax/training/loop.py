@@ -102,7 +102,11 @@ def train(
         # --- programs ------------------------------------------------------------------------
 
         programs = Programs(
-            config.model, config.microbatch, precision=config.precision, together=together
+            config.model,
+            config.microbatch,
+            precision=config.precision,
+            augment=config.augment,
+            together=together,
         )
         run = _Run(
             *(config, members, tasks, keys, training, validation),
