@@ -85,7 +85,7 @@ def change(path, weights=lambda tensors: tensors, facts=lambda description: desc
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        (lambda t: {k: v for k, v in t.items() if k != "score.bias"}, "missing weights: score.bias"),
+        (lambda t: {k: t[k] for k in t if k != "score.bias"}, "missing weights: score.bias"),
         (lambda t: {**t, "more": np.zeros(2)}, "unknown weights: more"),
         (lambda t: {**t, "score.bias": np.zeros((2, 3), np.float32)}, "weights score.bias"),
         (lambda t: {**t, "score.bias": t["score.bias"].astype(np.float64)}, "float64"),
