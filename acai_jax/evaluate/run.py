@@ -74,9 +74,11 @@ def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
         if name not in bank.classes:
             known = ", ".join(bank.classes)
             raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
-    chosen = [take_head(bank.heads, bank.classes.index(name)) for name in names]
+    chosen = [take_head(bank.heads, place) for name in names for place in bank.places(name)]
     provenance = {name: bank.provenance[name] for name in names}
-    return HeadBank(stack_heads(chosen), tuple(names), provenance, bank.preset, bank.survey)
+    return dataclasses.replace(
+        bank, heads=stack_heads(chosen), classes=tuple(names), provenance=provenance
+    )
 
 
 def evaluate(

@@ -32,11 +32,12 @@ class HeadBank:
     """Heads with their names and where they come from.
 
     Attributes:
-        heads: k heads with a leading axis.
+        heads: with a leading axis; those of one class side by side.
         classes: k names, such as ("h", "o", "n", "v", "b").
         provenance: per class, where it comes from.
         preset: the preprocessing that the heads were trained with.
         survey: whose alerts the heads read; no others are scored.
+        members: heads of each class; more than one are an ensemble.
     """
 
     heads: Head
@@ -44,13 +45,15 @@ class HeadBank:
     provenance: Mapping[str, Provenance]
     preset: Preset = "acai"
     survey: Survey = ZTF
+    members: int = 1
 
     def __post_init__(self) -> None:
         if self.heads.inputs != self.survey.inputs:
             raise ValueError(f"the heads read other inputs than alerts of {self.survey.title} have")
         count = head_weights(self.heads)["score.bias"].shape[0]
-        if len(self.classes) != count:
-            raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
+        if len(self.classes) * self.members != count:
+            each = f", {self.members} of each" if self.members > 1 else ""
+            raise ValueError(f"{count} heads for {len(self.classes)} classes{each}: {self.classes}")
         check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
@@ -68,6 +71,11 @@ class HeadBank:
         return np.array(
             [self.provenance[c].get("temperature", 1) for c in self.classes], np.float32
         )
+
+    def places(self, name: str) -> range:
+        """Where the heads of a class stand."""
+        start = self.classes.index(name) * self.members
+        return range(start, start + self.members)
 
 
 def create_heads(

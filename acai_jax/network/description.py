@@ -26,6 +26,7 @@ def describe(bank: HeadBank) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "classes": list(bank.classes),
+        "members": bank.members,
         "config": dataclasses.asdict(bank.heads.config),
         "survey": bank.survey.name,
         "feature_names": list(inputs.features),
@@ -57,7 +58,8 @@ def described_bank(
     old = description["format"] == _FORMAT_WITHOUT_NORM
     norm = identity_norm(survey.inputs) if old else {}
     config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
-    count = len(description["classes"])
+    members = description.get("members", 1)
+    count = len(description["classes"]) * members
     heads = abstract_heads(config, count, inputs=survey.inputs)
     expected = {name: leaf for name, leaf in head_weights(heads).items() if name not in norm}
     norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
@@ -67,6 +69,7 @@ def described_bank(
         description["provenance"],
         description["preset"],
         survey,
+        members,
     )
 
 

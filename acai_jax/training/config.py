@@ -66,6 +66,8 @@ class Config:
         positives: name of a head, then its positive labels: `--config.positives transient h o n`.
         init: checkpoint to extend. Trained heads replace those of the same name or are added; all
             others keep every byte.
+        ensemble: heads trained for each class, from seeds that follow `seed`; their scores are
+            averaged, and say how far they disagree.
         warm_start: start from the weights, and the feature norm, that `init` has for a head.
         seed: of weights, of the choice of negatives, of the order of the data, and of dropout.
         model: hyperparameters of the heads.
@@ -111,6 +113,7 @@ class Config:
         default_factory=dict
     )
     init: Path | None = None
+    ensemble: int = 1
     warm_start: bool = False
     seed: int = 0
     model: HeadConfig = dataclasses.field(default_factory=HeadConfig)
@@ -146,8 +149,8 @@ class Config:
             raise ValueError(
                 f"plateau_factor is {self.plateau_factor}; it must lie between 0 and 1"
             )
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be below 2**32")
+        if self.seed + self.ensemble > 2**32:
+            raise ValueError(f"seed is {self.seed}; the last one must be below 2**32")
         if self.microbatch is not None and self.batch_size % self.microbatch:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.microbatch}")
         check_class_names(self.heads)
@@ -179,6 +182,7 @@ class Config:
 
 _LEAST = {
     "seed": 0,
+    "ensemble": 1,
     "batch_size": 1,
     "plateau_patience": 1,
     "patience": 1,

@@ -30,6 +30,10 @@ def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
         raise CheckpointError(
             f"{config.init} holds heads of other hyperparameters: {bank.heads.config}"
         )
+    if bank.members != config.ensemble:
+        raise CheckpointError(
+            f"{config.init} holds {bank.members} heads of each class, not {config.ensemble}"
+        )
     if bank.preset != facts.preset:
         raise CheckpointError(
             f"{config.init} is for the preset {bank.preset}, the dataset for {facts.preset}"
@@ -48,29 +52,32 @@ def result_of(
     version = metadata.version("acai_jax")
     what = json.dumps([config.as_json(), dataclasses.asdict(facts), version])
     digest = hashlib.sha256(what.encode()).hexdigest()
-    provenance = {
-        member.head: {
+    provenance = {}
+    for head in config.heads:
+        of_head = [place for place, member in enumerate(members) if member.head == head]
+        epochs, losses = state.control.best_epoch[of_head], state.control.best_loss[of_head]
+        provenance[head] = {
             "version": f"acai_jax_{version}_{digest[:8]}",
-            "positives": list(member.labels),
+            "positives": list(config.labels(head)),
             "dataset": facts.name,
             "dataset_sha256": facts.digest,
-            "seed": str(member.seed),
-            "best_epoch": str(state.control.best_epoch[index]),
-            "val_loss": f"{state.control.best_loss[index]:.6g}",
+            "seed": " ".join(str(members[place].seed) for place in of_head),
+            "best_epoch": " ".join(map(str, epochs)),
+            "val_loss": " ".join(f"{loss:.6g}" for loss in losses),
         }
-        for index, member in enumerate(members)
-    }
-    names = tuple(provenance)
-    trained = abstract_heads(config.model, len(names))
+    trained = abstract_heads(config.model, len(members))
     trained = with_weights(trained, {**state.best, **state.heads.norm})
     if init is None:
-        return HeadBank(trained, names, provenance, facts.preset)
-    heads = init.heads
-    for index, name in enumerate(names):
-        head = take(trained, index)
-        if name in init.classes:
-            heads = replace_head(heads, init.classes.index(name), head)
+        return HeadBank(trained, config.heads, provenance, facts.preset, members=config.ensemble)
+    heads, names = init.heads, init.classes
+    for place, member in enumerate(members):
+        head = take(trained, place)
+        if member.head in init.classes:
+            target = init.places(member.head)[place % config.ensemble]
+            heads = replace_head(heads, target, head)
         else:
             heads = append_head(heads, head)
-    names = init.classes + tuple(name for name in names if name not in init.classes)
-    return HeadBank(heads, names, {**init.provenance, **provenance}, facts.preset)
+    names += tuple(name for name in config.heads if name not in names)
+    return dataclasses.replace(
+        init, heads=heads, classes=names, provenance={**init.provenance, **provenance}
+    )
