@@ -72,6 +72,10 @@ class EvaluationError(AcaiError):
     """Nothing can be evaluated: no score, no positive of any head, or no such head."""
 
 
+class TableError(AcaiError):
+    """A table is none of alerts."""
+
+
 class FilterError(AcaiError):
     """A filter's expression, or its file, is not one; the message points at the place."""
 
@@ -94,29 +98,29 @@ class Reject:
 
     Attributes:
         reason: one line, for people; the part before the first colon is its kind.
-        candid: the alert's identifier, where it could be read.
-        objectId: the object's name, where it could be read.
+        alert_id: the alert's identifier, where it could be read.
+        object_id: the object's name, where it could be read.
         origin: file (and member) that the packet came from.
 
     Example:
-        >>> Reject("null feature: scorr", candid=697252381915015008).kind
+        >>> Reject("null feature: scorr", alert_id=697252381915015008).kind
         'null feature'
     """
 
     reason: str
-    candid: int | None = None
-    objectId: str | None = None  # noqa: N815 - the packet's own field name
+    alert_id: int | None = None
+    object_id: str | None = None
     origin: str | None = None
 
     @property
-    def alert_id(self) -> int | None:
-        """As `AlertPacket.alert_id`."""
-        return self.candid
+    def candid(self) -> int | None:
+        """`alert_id`, as ZTF calls it."""
+        return self.alert_id
 
     @property
-    def object_id(self) -> str | None:
-        """As `AlertPacket.object_id`."""
-        return self.objectId
+    def objectId(self) -> str | None:  # noqa: N802 - ZTF's own name
+        """`object_id`, as ZTF calls it."""
+        return self.object_id
 
     @property
     def kind(self) -> str:

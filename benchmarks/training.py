@@ -188,7 +188,7 @@ def balanced_errors(scores: np.ndarray, test: SplitArrays, name: str) -> Any:
 
 def judge_test(ours: np.ndarray, keras: np.ndarray, test: SplitArrays) -> list[dict[str, Any]]:
     """A row for each head; scores are (seeds, n, 5)."""
-    _, objects = np.unique(test.objectId, return_inverse=True)
+    _, objects = np.unique(test.object_ids, return_inverse=True)
     rows = []
     for column, name in enumerate(CLASSES):
         errors = [balanced_errors(scores[:, :, column], test, name) for scores in (ours, keras)]

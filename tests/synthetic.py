@@ -7,10 +7,12 @@ from typing import Any
 import fastavro
 import numpy as np
 
-from acai_jax.surveys.ztf import DOUBLE_FIELDS, INTEGER_FIELDS, TABLE_FIELDS, TEXT_FIELDS
+from acai_jax.surveys.ztf import ZTF
 
 FLOATS = tuple(
-    name for name in TABLE_FIELDS if name not in DOUBLE_FIELDS | INTEGER_FIELDS | TEXT_FIELDS
+    name
+    for name in ZTF.table_fields
+    if name not in ZTF.double_fields | ZTF.integer_fields | ZTF.text_fields
 )
 DOUBLES = ("scorr", "jdstarthist", "jdendhist")
 COUNTS = ("nbad", "nneg", "tooflag", "field")

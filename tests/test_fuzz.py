@@ -24,7 +24,7 @@ from acai_jax.alerts.packet import AlertPacket, packet_or_reject
 from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.sources import Encoded, decode, read_alerts
 from acai_jax.errors import AvroError
-from acai_jax.surveys.ztf import FEATURE_NAMES, INTEGER_FIELDS, PRESETS
+from acai_jax.surveys.ztf import FEATURE_NAMES, ZTF
 from tests.alerts.test_avro import block, head
 from tests.alerts.test_sources import extended
 
@@ -64,7 +64,7 @@ def original(raw):
         "cutouts": (stamps, len(raw)),
         "anywhere": (body, len(raw)),
     }
-    prepared = {preset: prepare_alerts([packet], preset) for preset in PRESETS}
+    prepared = {preset: prepare_alerts([packet], preset) for preset in ZTF.recipes}
     return Original(raw, record, packet, features_of(packet), prepared, regions)
 
 
@@ -122,7 +122,7 @@ def check(source, alerts, preset):
         for value in column:
             if isinstance(value, str):
                 value.encode()
-            elif name in INTEGER_FIELDS or name == "candid":
+            elif name in ZTF.integer_fields or name == "candid":
                 assert value is None or (type(value) is int and -(2**63) <= value < 2**63)
             else:
                 assert value is None or type(value) is float, name
@@ -153,7 +153,7 @@ def fuzz(originals, count, seed, attempt):
     for _ in range(max(count // ONE_IN, 12)):
         source = rng.choice(originals)
         alerts = attempt(rng, source)
-        outcomes += check(source, alerts, rng.choice(PRESETS))
+        outcomes += check(source, alerts, rng.choice(ZTF.recipes))
     assert peak_rss() - before < RSS_GROWTH
     return outcomes / outcomes.sum()
 

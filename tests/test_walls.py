@@ -118,7 +118,7 @@ def test_packets_of_anything(error):
             raise error
 
     whole = packet.packet_from_record(packet_record(0))
-    odd = dataclasses.replace(whole, candidate=Odd(), candid=whole.candid + 1)
+    odd = dataclasses.replace(whole, fields=Odd(), alert_id=whole.candid + 1)
     assert scored([whole, odd, whole]) == [0, "x", 0]
     reject = packet.packet_or_reject(Odd(candid=1))
     assert isinstance(reject, Reject)
@@ -234,7 +234,7 @@ def test_datasets(tmp_path, monkeypatch, error):
     names = np.array([stable_hash(record["objectId"]) for record in records()], np.uint64)
     zeros = np.zeros(3, np.uint64)
     np.save(tmp_path / "wanted.npy", np.stack([candids, names, zeros, zeros]))
-    plan = BuildPlan(tmp_path, "acai", False, False, None, ("h",), (("train", 0),))
+    plan = BuildPlan(ZTF, tmp_path, "acai", False, False, None, ("h",), (("train", 0),))
     monkeypatch.setattr(local, "example", failing(local.example, error, lambda n: n == 1))
     selection = local.select([Encoded("a", avro_bytes(*records()))], plan)
     assert [found.kept for found in selection.found] == [True, False, True]

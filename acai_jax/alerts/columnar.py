@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from acai_jax.alerts.foreign import NOT_AN_ALERT, TELLING, survey_of
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import SURVEYS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,10 +31,16 @@ _SMALL_CHUNK_BYTES: Final = 2**17
 _BATCH_BYTES: Final = 32 * 2**20
 _BYTES_OF_VALUE: Final = 64  # as a Python object, about
 
-_NAMES: Final = (ZTF.object_id, ZTF.alert_id)
-_TOP_FIELDS: Final = (*_NAMES, "schemavsn", "publisher", *(f"i:{name}" for name in _NAMES))
-_INNER_FIELDS: Final = frozenset({*ZTF.table_fields, ZTF.alert_id, "stampData"})
-_IDENTITY: Final = (*_NAMES, *(f"i:{name}" for name in _NAMES), f"{ZTF.record}.{ZTF.alert_id}")
+_KNOWN: Final = tuple(SURVEYS.values())
+_RECORDS: Final = {each.record: each.alert_id for each in _KNOWN}
+_NAMES: Final = tuple(name for each in _KNOWN for name in (each.object_id, each.alert_id))
+_IDENTITY: Final = (*_NAMES, *(f"i:{name}" for name in _NAMES))
+_ARRANGED_FROM: Final = tuple(name for each in _KNOWN for name in each.arranged_from)
+_TOP_FIELDS: Final = (*_IDENTITY, "schemavsn", "publisher", *_ARRANGED_FROM)
+_NESTED: Final = (*dict.fromkeys(name for each in _KNOWN for name in each.cutouts), *_RECORDS)
+_INNER_FIELDS: Final = frozenset({"stampData", *_RECORDS.values()}).union(
+    *(each.table_fields for each in _KNOWN)
+)
 
 
 def parquet_records(
@@ -82,7 +88,8 @@ def _why_no_packets(marks: Mapping[str, None]) -> str:
         survey_of(marks)
     except PacketError as error:
         return str(error)
-    return f"{NOT_AN_ALERT}: a table without {ZTF.record}, {ZTF.object_id} and {ZTF.alert_id}"
+    needed = (f"{each.record}, {each.object_id} and {each.alert_id}" for each in _KNOWN)
+    return f"{NOT_AN_ALERT}: a table without {', or '.join(needed)}"
 
 
 def _marked(
@@ -107,9 +114,8 @@ def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
     """
     from pyarrow import types
 
-    nested = (*ZTF.cutouts, ZTF.record)
-    columns = [name for name in (*_TOP_FIELDS, *nested) if name in schema.names]
-    for name in [name for name in nested if name in columns]:
+    columns = [name for name in (*_TOP_FIELDS, *_NESTED) if name in schema.names]
+    for name in [name for name in _NESTED if name in columns]:
         kind = schema.field(name).type
         if types.is_struct(kind):
             columns.remove(name)
@@ -117,7 +123,7 @@ def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
                 f"{name}.{child.name}"
                 for child in (kind.field(i) for i in range(kind.num_fields))
                 if child.name in _INNER_FIELDS
-                or (name == ZTF.record and types.is_primitive(child.type))
+                or (name in _RECORDS and types.is_primitive(child.type))
             ]
     return columns
 
@@ -177,7 +183,8 @@ def _group_records(
         try:
             rows = _rows_at_once(metadata, columns)
         except PacketError as error:  # which alerts these are can be read all the same
-            columns = [chunk.path_in_schema for chunk in _chunks(metadata, _IDENTITY)]
+            identity = (*_IDENTITY, *(f"{record}.{name}" for record, name in _RECORDS.items()))
+            columns = [chunk.path_in_schema for chunk in _chunks(metadata, identity)]
             problem = error if columns else None
             if not columns:
                 raise
@@ -241,15 +248,13 @@ def _weight(column: "pyarrow.Array") -> int:
 def _identity(row: "pyarrow.RecordBatch") -> dict[str, Any]:
     """What tells whose alert a row is, as far as it can be read."""
     found: dict[str, Any] = {}
-    for name in (*_IDENTITY[:-1], ZTF.record):
+    for name in (*_IDENTITY, *_RECORDS):
         try:
             column = row.column(name)
             if _weight(column) <= _BATCH_BYTES:
                 value = column[0]
-                inner = name == ZTF.record
-                found[name] = (
-                    {ZTF.alert_id: value[ZTF.alert_id].as_py()} if inner else value.as_py()
-                )
+                inner = _RECORDS.get(name)
+                found[name] = {inner: value[inner].as_py()} if inner else value.as_py()
         except Exception:  # not there, or what is wrong with the row
             continue
     return found

@@ -7,14 +7,18 @@ from typing import Any, Final
 from acai_jax.errors import PacketError
 from acai_jax.surveys import MARKS, SURVEYS, recognise
 from acai_jax.surveys.base import Other, Survey
-from acai_jax.surveys.ztf import ZTF
 
-NOT_AN_ALERT: Final = f"not a {' or '.join(survey.title for survey in SURVEYS.values())} alert"
-_PORTAL: Final = frozenset({f"i:{ZTF.alert_id}", f"i:{ZTF.object_id}"})
-TELLING: Final = MARKS | _PORTAL
+_TITLES: Final = " or ".join(survey.title for survey in SURVEYS.values())
+NOT_AN_ALERT: Final = f"not a {_TITLES} alert"
+_PORTAL: Final = {
+    f"i:{name}": survey
+    for survey in SURVEYS.values()
+    for name in (survey.alert_id, survey.object_id)
+}
+TELLING: Final = MARKS.union(_PORTAL)
 """Names of top-level fields that tell what a record is, whatever they hold."""
 
-_OBJECT_NAME: Final = re.compile(ZTF.object_name.encode())
+_OBJECT_NAME: Final = re.compile("|".join(each.object_name for each in SURVEYS.values()).encode())
 _MAX_SCHEMA_ID: Final = 2**20  # registries count from 1
 
 
@@ -39,13 +43,14 @@ def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Surv
     if isinstance(found, Other):
         raise PacketError(
             f"{NOT_AN_ALERT}: a packet of {found.title}; "
-            "classifiers trained on ZTF stamps do not transfer"
+            f"classifiers trained on {_TITLES} stamps do not transfer"
         )
-    if not _PORTAL.isdisjoint(record):
+    if not _PORTAL.keys().isdisjoint(record):
+        survey = next(_PORTAL[name] for name in record if name in _PORTAL)
         raise PacketError(
             f"{NOT_AN_ALERT}: a row of a flat table of the Fink portal "
-            f"(i:{ZTF.alert_id}, i:{ZTF.time}, ...), which has no stamps; needed are whole alerts: "
-            "Avro, or Parquet with candidate and three cutouts"
+            f"(i:{survey.alert_id}, i:{survey.time}, ...), which has no stamps; needed are whole "
+            f"alerts: Avro, or Parquet with {survey.record} and three cutouts"
         )
     return found
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import SURVEYS
 
 _PIECE_BYTES: Final = 2**20
 _LOOKAHEAD: Final = 2**16  # what stands between documents is not looked for beyond it
@@ -28,10 +28,11 @@ _NEXT_BRACE: Final = re.compile(r"\}[\s,]*\{")
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _PLAIN: Final = rf"(?:{_STRING}|[-+.\w]++|\{{[^{{}}\[\]]*+\}}|\[[^{{}}\[\]]*+\])"
-_OF_ALERTS: Final = f"{ZTF.object_id}|{ZTF.alert_id}|{ZTF.record}"
-_OF_PACKETS: Final = (
-    rf'"(?:{_OF_ALERTS}|{"|".join(ZTF.histories)}|objectid|dia\w+|prvDia\w+|cutout\w+)"'
+_OF_ALERTS: Final = "|".join(
+    name for each in SURVEYS.values() for name in (each.object_id, each.alert_id, each.record)
 )
+_HISTORIES: Final = "|".join(name for each in SURVEYS.values() for name in each.histories)
+_OF_PACKETS: Final = rf'"(?:{_OF_ALERTS}|{_HISTORIES}|objectid|dia\w+|prvDia\w+|cutout\w+)"'
 _OF_ANSWERS: Final = rf"(?!{_OF_PACKETS}){_STRING}\s*+:\s*+"
 _BETWEEN_DOCUMENTS: Final = re.compile(r"[\s,\[\]]*+")
 _BETWEEN_WRAPPED: Final = re.compile(rf"(?:[\s,\[\]}}]|{_STRING}\s*+:\s*+{_PLAIN}?+)*+")

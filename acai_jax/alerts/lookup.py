@@ -9,7 +9,7 @@ import polars as pl
 from acai_jax.alerts.sources import Paths, decode, encoded_alerts, source_files
 from acai_jax.alerts.stamps import Images, readable_stamps
 from acai_jax.errors import Reject
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
 
 Report = Callable[[int, int], None]
 """Is told how many bytes are read, and how many there are to read."""
@@ -17,15 +17,15 @@ Report = Callable[[int, int], None]
 
 def read_stamps(
     files: Sequence[Path],
-    candids: Collection[int],
+    alert_ids: Collection[int],
     origins: Collection[str] | None = None,
     report: Report = lambda *_: None,
 ) -> dict[int, Images]:
-    """The stamps of some alerts, by candid; reading ends when all are found.
+    """The stamps of some alerts, by their identifiers; reading ends when all are found.
 
     Args:
         files: where to look.
-        candids: of the alerts.
+        alert_ids: of the alerts.
         origins: files, and members of archives, that the alerts came from: all else is skipped.
         report: told how far it is.
 
@@ -33,7 +33,7 @@ def read_stamps(
         >>> read_stamps([], [1105522281015015000])
         {}
     """
-    wanted = set(candids)
+    wanted = set(alert_ids)
     found: dict[int, Images] = {}
     done, total = 0, sum(file.stat().st_size for file in files)
     for encoded in encoded_alerts(files):
@@ -45,7 +45,8 @@ def read_stamps(
             continue
         for alert in decode(encoded):
             if not isinstance(alert, Reject) and alert.alert_id in wanted:
-                found.setdefault(alert.alert_id, readable_stamps(alert.cutouts))
+                stamps = readable_stamps(alert.cutouts, alert.survey.largest_stamp)
+                found.setdefault(alert.alert_id, stamps)
     report(total, total)
     return found
 
@@ -53,28 +54,29 @@ def read_stamps(
 def stamps_of_table(
     rows: pl.DataFrame, paths: Paths | None = None, report: Report = lambda *_: None
 ) -> dict[int, Images]:
-    """The stamps of some rows of a score table, by candid, as far as they can be had.
+    """The stamps of some rows of a score table, by identifier, as far as they can be had.
 
     Args:
-        rows: with columns candid and, if `paths` is not given, origin.
+        rows: with the alerts' identifiers and, if `paths` is not given, origin.
         paths: where the alerts lie; by default where they came from, if they are still there.
         report: as for `read_stamps`.
 
     Raises:
         SourceError: one of `paths` does not exist.
+        TableError: as for `survey_of_table`.
 
     Example:
         >>> stamps_of_table(pl.DataFrame({"candid": [1], "origin": ["gone.tar.gz:1.avro"]}))
         {}
     """
-    candids = rows[ZTF.alert_id].drop_nulls().to_list()
+    alert_ids = rows[survey_of_table(rows.columns).alert_id].drop_nulls().to_list()
     if paths is not None:
-        return read_stamps(source_files(paths), candids, report=report)
+        return read_stamps(source_files(paths), alert_ids, report=report)
     if "origin" not in rows.columns:
         return {}
     origins = rows["origin"].drop_nulls().unique(maintain_order=True).to_list()
     files = {file: None for origin in origins if (file := _file_of(origin))}
-    return read_stamps(list(files), candids, set(origins), report) if files else {}
+    return read_stamps(list(files), alert_ids, set(origins), report) if files else {}
 
 
 def _file_of(origin: str) -> Path | None:

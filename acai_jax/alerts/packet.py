@@ -9,19 +9,18 @@ from typing import Any, Final
 
 from acai_jax.alerts import avro, foreign
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
-from acai_jax.surveys import SURVEYS
+from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
-from acai_jax.surveys.ztf import ZTF
 from acai_jax.text import printable
 
 Value = float | int | str | bool | bytes | None
+Rows = tuple[Mapping[str, Value], ...]
 
 _INT64: Final = range(-(2**63), 2**63)
 
 _HISTORIES: Final = frozenset(name for each in SURVEYS.values() for name in each.histories)
 _WANTED: Final = foreign.TELLING.union(
-    {"schemavsn", "publisher"},
-    *({each.object_id, each.alert_id, each.record, *each.cutouts} for each in SURVEYS.values()),
+    {"schemavsn", "publisher"}, *(each.top_fields for each in SURVEYS.values())
 )
 _MAX_TEXT: Final = 64  # names of objects have 12 characters, those of minor planets up to 25
 _MAX_STAMP_TEXT: Final = 2 * 2**20
@@ -33,17 +32,16 @@ _GZIP_OR_FITS: Final = (b"\x1f\x8b", b"SIMPLE", b"XTENSION", b"BITPIX")
 class AlertPacket:
     """One alert, as it was sent.
 
-    `alert_id`, `object_id` and `fields` name the same for alerts of any survey.
-
     Attributes:
-        objectId: name of the object, such as "ZTF20aaelulu".
-        candid: identifier of this alert; an exact 64-bit integer.
-        candidate: scalar fields of the packet's `candidate` record, units as in the ZTF schema
-            (magpsf [mag], ra, dec [deg], jd [day], fwhm [pixel], sky [DN], ...).
-        cutouts: gzipped FITS bytes of the science, template and difference stamps, or None.
+        object_id: name of the object, such as "ZTF20aaelulu".
+        alert_id: identifier of this alert; an exact 64-bit integer.
+        fields: its scalar fields, units as in the survey's schema (for ZTF, those of `candidate`:
+            magpsf [mag], ra, dec [deg], jd [day], fwhm [pixel], sky [DN], ...).
+        cutouts: FITS bytes, gzipped or plain, of the science, template and difference stamps, or
+            None.
         schemavsn: version of the packet's schema, where the packet says it.
-        prv_candidates: earlier detections and limits; None unless histories were asked for.
-        fp_hists: forced photometry; None unless histories were asked for.
+        histories: records of earlier photometry, by the survey's names (for ZTF `prv_candidates`
+            and `fp_hists`); without those that were not asked for, or are not there.
         origin: file (and member) that the packet came from.
         survey: that sent it.
 
@@ -53,41 +51,40 @@ class AlertPacket:
         ('ZTF', 7, 18.5)
     """
 
-    objectId: str  # noqa: N815 - the packet's own field name
-    candid: int
-    candidate: Mapping[str, Value]
+    object_id: str
+    alert_id: int
+    fields: Mapping[str, Value]
     cutouts: tuple[bytes | None, bytes | None, bytes | None]
     schemavsn: str | None = None
-    prv_candidates: tuple[Mapping[str, Value], ...] | None = None
-    fp_hists: tuple[Mapping[str, Value], ...] | None = None
+    histories: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     origin: str | None = None
-    survey: Survey = ZTF
+    survey: Survey = DEFAULT
 
     @property
-    def alert_id(self) -> int:
-        """Identifier of this alert."""
-        return self.candid
+    def candid(self) -> int:
+        """`alert_id`, as ZTF calls it."""
+        return self.alert_id
 
     @property
-    def object_id(self) -> str:
-        """Name of the object."""
-        return self.objectId
+    def objectId(self) -> str:  # noqa: N802 - ZTF's own name
+        """`object_id`, as ZTF calls it."""
+        return self.object_id
 
     @property
-    def fields(self) -> Mapping[str, Value]:
-        """The alert's scalar fields."""
-        return self.candidate
+    def candidate(self) -> Mapping[str, Value]:
+        """`fields`, as ZTF calls them."""
+        return self.fields
 
 
 def read_packet(raw: bytes, *, histories: bool = False) -> AlertPacket:
     """Reads one alert from the bytes of one message: an Avro container with its schema inside.
 
     Args:
-        raw: what a Kafka message of ZTF's, or a file of the public archive, holds.
-        histories: also read `prv_candidates` and `fp_hists` (slower).
+        raw: what a Kafka message, or a file of ZTF's public archive, holds.
+        histories: also read earlier photometry (slower).
 
     Raises:
-        PacketError: the bytes are not one sound ZTF alert; the message says why.
+        PacketError: the bytes are not one sound alert; the message says why.
 
     Example:
         >>> read_packet(b"not an alert")
@@ -144,8 +141,8 @@ def packet_from_record(
     """Validates a decoded record (from Avro, JSON or Parquet).
 
     Args:
-        record: the packet's top level; `candid` may stand in `candidate` alone, and a cutout may
-            be null, a record with `stampData`, or bare; its bytes may be base64 text.
+        record: the packet's top level; the alert's identifier may stand among its fields alone, and
+            a cutout may be null, a record with `stampData`, or bare; its bytes may be base64 text.
         origin: file that it came from, for messages.
         schema_name: full name of its Avro schema, where it has one.
 
@@ -159,6 +156,15 @@ def packet_from_record(
         acai_jax.errors.PacketError: missing field: candidate
     """
     survey = foreign.survey_of(record, schema_name)
+    if survey.arrange is not None:
+        record = survey.arrange(record)
+    return arranged_packet(record, survey, origin)
+
+
+def arranged_packet(
+    record: Mapping[str, Any], survey: Survey, origin: str | None = None
+) -> AlertPacket:
+    """As `packet_from_record`, of a record that is arranged as `Survey.arrange` does it."""
     fields = record.get(survey.record)
     if not isinstance(fields, Mapping):
         flat = survey.time in record and "ra" in record
@@ -186,8 +192,11 @@ def packet_from_record(
             _stamp_data(record, difference),
         ),
         schemavsn=schemavsn if isinstance(schemavsn, str) else None,
-        prv_candidates=_history(record, "prv_candidates"),
-        fp_hists=_history(record, "fp_hists"),
+        histories={
+            name: _history(rows, name)
+            for name in survey.histories
+            if (rows := record.get(name)) is not None
+        },
         origin=origin,
         survey=survey,
     )
@@ -204,11 +213,11 @@ def packet_or_reject(
 
 
 def reject_of(error: Exception, record: object, origin: str | None = None) -> Reject:
-    """The reject for a record that caused an error, with its candid and objectId where known.
+    """The reject for a record that caused an error, with its identifiers where known.
 
     Example:
         >>> reject_of(PacketError("null stamp"), {"candid": "7", "objectId": "ZTF20aaelulu"})
-        Reject(reason='null stamp', candid=7, objectId='ZTF20aaelulu', origin=None)
+        Reject(reason='null stamp', alert_id=7, object_id='ZTF20aaelulu', origin=None)
     """
     alert_id = object_id = None
     try:
@@ -220,12 +229,13 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
-    inner = record.get(ZTF.record)
-    inner = inner if isinstance(inner, Mapping) else {}
-    name = ZTF.alert_id
-    values = (record.get(name), inner.get(name), record.get(f"i:{name}"))
+    values, names = [], []
+    for survey in SURVEYS.values():
+        inner, name = record.get(survey.record), survey.alert_id
+        values += [record.get(name), inner.get(name) if isinstance(inner, Mapping) else None]
+        values.append(record.get(f"i:{name}"))
+        names += [record.get(survey.object_id), record.get(f"i:{survey.object_id}")]
     alert_id = next((known for value in values if (known := _known(value)) is not None), None)
-    names = (record.get(ZTF.object_id), record.get(f"i:{ZTF.object_id}"))
     return alert_id, next((name for name in names if name and _is_text(name)), None)
 
 
@@ -325,10 +335,7 @@ def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:
     raise PacketError(f"wrong type: {name} is {type(data).__name__}, not bytes")
 
 
-def _history(record: Mapping[str, Any], name: str) -> tuple[Mapping[str, Value], ...] | None:
-    rows = record.get(name)
-    if rows is None:
-        return None
+def _history(rows: object, name: str) -> Rows:
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise PacketError(f"wrong type: {name} is not an array of records")
     return tuple(rows)

@@ -17,8 +17,8 @@ from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.preprocess import AlertArrays, alert_arrays, check_preset
 from acai_jax.alerts.sources import Encoded, decode
 from acai_jax.errors import PacketError, Reject, reason_of
-from acai_jax.surveys.base import Survey
-from acai_jax.surveys.ztf import ZTF, Preset
+from acai_jax.surveys import DEFAULT, Preset
+from acai_jax.surveys.base import BRAAI, Survey
 from acai_jax.workers import map_chunks
 
 CHUNK_ALERTS: Final = 128
@@ -64,19 +64,19 @@ def chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
 
 
 def prepare_chunks(
-    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None, survey: Survey = ZTF
+    chunked: Iterable[list[Encoded]], preset: Preset, workers: int | None, survey: Survey = DEFAULT
 ) -> Iterator[Prepared]:
     """Prepares chunks for the scorer; see `map_chunks`."""
     return map_chunks(chunked, functools.partial(prepare, preset=preset, survey=survey), workers)
 
 
-def prepare(chunk: list[Encoded], preset: Preset, survey: Survey = ZTF) -> Prepared:
+def prepare(chunk: list[Encoded], preset: Preset, survey: Survey = DEFAULT) -> Prepared:
     """Decodes and preprocesses a chunk; never raises for what a packet holds."""
     alerts = [alert for piece in chunk for alert in decode(piece)]
     return prepare_alerts(alerts, preset, sum(piece.source_bytes for piece in chunk), survey)
 
 
-def row_columns(survey: Survey = ZTF) -> tuple[str, ...]:
+def row_columns(survey: Survey = DEFAULT) -> tuple[str, ...]:
     """The columns of `Prepared`."""
     ids = (survey.alert_id, survey.object_id)
     return (*ids, *survey.table_fields, "drb_source", "reason", "origin")
@@ -86,7 +86,7 @@ def prepare_alerts(
     alerts: Sequence[AlertPacket | Reject],
     preset: Preset,
     source_bytes: int = 0,
-    survey: Survey = ZTF,
+    survey: Survey = DEFAULT,
 ) -> Prepared:
     """Rows and arrays of alerts that are decoded already; never raises for what one holds.
 
@@ -100,9 +100,8 @@ def prepare_alerts(
     columns: dict[str, list[Any]] = {name: [] for name in row_columns(survey)}
     inputs = survey.inputs
     accepted: list[int] = []
-    side = inputs.stamp
     features = np.empty((len(alerts), len(inputs.features)), np.float32)
-    triplets = np.empty((len(alerts), side, side, len(inputs.channels)), np.float32)
+    triplets = np.empty((len(alerts), *inputs.triplet), np.float32)
     for row, alert in enumerate(alerts):
         result, values = _row(alert, preset, survey)
         for name, value in zip(survey.table_fields, values, strict=True):
@@ -116,8 +115,9 @@ def prepare_alerts(
         else:
             columns["drb_source"].append(result.drb_source)
             columns["reason"].append(None)
-            if result.drb_source == "rb":
-                columns["drb"][row] = float(result.features[inputs.features.index("drb")])
+            if survey.replaced and result.drb_source not in ("packet", BRAAI):
+                value = result.features[inputs.features.index(survey.replaced)]
+                columns[survey.replaced][row] = float(value)
             features[len(accepted)], triplets[len(accepted)], _ = result
             accepted.append(row)
     count = len(accepted)
@@ -137,7 +137,7 @@ def _row(
         return alert, nothing
     try:
         get = alert.fields.get
-        values = [_table_value(field.kind, get(field.name)) for field in survey.fields]
+        values = [_table_value(kind, get(name)) for name, kind in survey.kinds.items()]
     except Exception as error:
         return _rejected(alert, error), nothing
     return arrays_or_reject(alert, preset), values

@@ -17,8 +17,8 @@ from jaxtyping import Float32
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.stamps import Image, decode_stamp
 from acai_jax.errors import PacketError, StampError
+from acai_jax.surveys import DEFAULT, DrbSource, Preset
 from acai_jax.surveys.base import BRAAI, Survey
-from acai_jax.surveys.ztf import ZTF, DrbSource, Preset
 
 Features = Float32[np.ndarray, " f"]
 Triplet = Float32[np.ndarray, "h w c"]
@@ -64,8 +64,8 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     survey = packet.survey
     check_preset(preset, survey)
     features, drb_source = feature_vector(packet, preset)
-    side = survey.inputs.stamp
-    triplet = np.empty((side, side, len(survey.cutouts)), np.float32)
+    side = survey.largest_stamp
+    triplet = np.empty(survey.inputs.triplet, np.float32)
     for channel, (name, data) in enumerate(zip(survey.cutouts, packet.cutouts, strict=True)):
         try:
             triplet[..., channel] = normalise_stamp(decode_stamp(data, side), preset, survey)
@@ -74,7 +74,7 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     return AlertArrays(features, triplet, drb_source)
 
 
-def check_preset(preset: str, survey: Survey = ZTF) -> None:
+def check_preset(preset: str, survey: Survey = DEFAULT) -> None:
     """Raises a `ValueError` for a preset that the survey does not have."""
     if preset not in survey.recipes:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(survey.recipes)}")
@@ -86,7 +86,7 @@ def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSo
     Raises:
         PacketError: a feature is null, NaN or beyond float32.
     """
-    survey, fields = packet.survey, packet.candidate
+    survey, fields = packet.survey, packet.fields
     names = survey.inputs.features
     values = [fields.get(name) for name in names]
     source = "packet"
@@ -101,7 +101,7 @@ def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSo
             raise PacketError(survey.late_reason)
         raise PacketError(_why_not_finite(features, values, names))
     if source == BRAAI:
-        features[names.index("drb")] = np.nan
+        features[names.index(survey.replaced)] = np.nan
     return features, cast(DrbSource, source)
 
 
@@ -114,9 +114,11 @@ def _why_not_finite(features: Features, values: list[Any], names: Sequence[str])
 
 
 def normalise_stamp(
-    image: Image, preset: Preset = "acai", survey: Survey = ZTF
+    image: Image, preset: Preset = "acai", survey: Survey = DEFAULT
 ) -> Float32[np.ndarray, "side side"]:
     """NaN to 0, division by the L2 norm, padding to full size, in the preset's order.
+
+    Of a stamp that is larger, the middle is taken before all else.
 
     The norm is taken in float32, as the published scores had it: template edges of 3.4e38
     overflow it to infinity, and the stamp becomes all zeros.
@@ -128,8 +130,11 @@ def normalise_stamp(
         >>> float(normalise_stamp(np.ones((63, 63), np.float32))[0, 0])
         0.01587301678955555
     """
-    height, width = image.shape
     side = survey.inputs.stamp
+    if max(image.shape) > side:
+        top, left = (max(0, (size - side) // 2) for size in image.shape)
+        image = image[top : top + side, left : left + side]
+    height, width = image.shape
     if image.shape != (side, side) and survey.recipes[preset].padding == "centred":
         top, left = (side - height + 1) // 2, (side - width + 1) // 2
         padded = np.zeros((side, side), np.float32)

@@ -11,7 +11,7 @@ from isal import isal_zlib
 from jaxtyping import Float32
 
 from acai_jax.errors import StampError, reason_of
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import DEFAULT
 
 Image = Float32[np.ndarray, "h w"]
 _OfAnySize = Float32[np.ndarray, "_ _"]  # an alert's stamps may differ in size
@@ -25,7 +25,7 @@ _GZIP = 31  # window bits: gzip framing, checksum verified
 _GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 
 
-def decode_stamp(data: bytes | None, side: int = ZTF.inputs.stamp) -> Image:
+def decode_stamp(data: bytes | None, side: int = DEFAULT.largest_stamp) -> Image:
     """Decodes one cutout.
 
     Args:
@@ -69,8 +69,14 @@ def _decoded(data: bytes, side: int) -> Image:
     return image.reshape(height, width).astype(np.float32)
 
 
-def readable_stamps(cutouts: tuple[bytes | None, bytes | None, bytes | None]) -> Images:
+def readable_stamps(
+    cutouts: tuple[bytes | None, bytes | None, bytes | None], side: int = DEFAULT.largest_stamp
+) -> Images:
     """The three stamps of an alert, to look at: None in place of what cannot be read.
+
+    Args:
+        cutouts: as of `AlertPacket`.
+        side: as for `decode_stamp`.
 
     Example:
         >>> readable_stamps((None, b"no stamp", None))
@@ -79,7 +85,7 @@ def readable_stamps(cutouts: tuple[bytes | None, bytes | None, bytes | None]) ->
 
     def readable(data: bytes | None) -> Image | None:
         try:
-            return decode_stamp(data)
+            return decode_stamp(data, side)
         except Exception:
             return None
 

@@ -29,7 +29,7 @@ from acai_jax.archive import download
 from acai_jax.errors import AcaiError, NoAlertsError, RejectsError
 from acai_jax.processes import hearing_signals
 from acai_jax.score.columns import score_columns
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
 from acai_jax.text import printable
 
 if TYPE_CHECKING:
@@ -285,14 +285,14 @@ def print_pass_rates(rates: pl.DataFrame) -> None:
 
 def print_alerts(table: pl.DataFrame, most: int = 20) -> None:
     """Prints the first alerts of a score table to standard output: names, fields, scores."""
-    scores = score_columns(table.columns)
-    wanted = [ZTF.alert_id, ZTF.object_id, *ZTF.message_fields[:1], *scores]
+    survey = survey_of_table(table.columns)
+    wanted = [survey.alert_id, survey.object_id, survey.magnitude, *score_columns(table.columns)]
     columns = [name for name in wanted if name in table.columns]
     first = table.select(columns).head(most)
     printed = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in columns:
         width = max((len(printable(str(value))) for value in first[name]), default=0)
-        justify = "left" if name == ZTF.object_id else "right"
+        justify = "left" if name == survey.object_id else "right"
         header = shown(name.removeprefix("acai_"))
         printed.add_column(
             header, justify=justify, no_wrap=True, min_width=width if name in columns[:2] else None

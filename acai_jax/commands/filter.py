@@ -8,6 +8,7 @@ import tyro
 from acai_jax.commands.console import console, print_alerts, print_pass_rates, stretches_progress
 from acai_jax.errors import AcaiError, OutputError
 from acai_jax.stream.tables import scan_tables
+from acai_jax.surveys import survey_of_table
 from acai_jax.text import FORMULA, spreadsheet_safe
 
 
@@ -51,18 +52,20 @@ def filter_table(
         raise OutputError(f"{out} should end in .parquet or .csv")
     if out is not None and out.exists() and not overwrite:
         raise OutputError(f"{out} exists: --overwrite replaces it")
+    scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
+    survey = survey_of_table(scores.collect_schema())
     why = None
     if name is not None:
-        chosen = named_filter(name, filters)
+        chosen = named_filter(name, filters, survey)
         where, why = chosen.where, chosen.why
         console.print(f"{name}: {why}", soft_wrap=True)
     if mongo is not None:
         from acai_jax.filters.mongo import read_pipeline
 
-        where, name = read_pipeline(mongo, include_unscored=include_unscored), mongo.stem
+        where = read_pipeline(mongo, include_unscored=include_unscored, survey=survey)
+        name = mongo.stem
         console.print(as_toml(name, where), soft_wrap=True)
     assert where is not None
-    scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
     print_pass_rates(pass_rates(scores, where, include_unscored=include_unscored))
     passed = apply_filter(scores, where, include_unscored=include_unscored)
     if out is None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from acai_jax.commands.console import console
 from acai_jax.datasets.splits import SPLITS
 from acai_jax.errors import AcaiError, DatasetError, RejectLimit
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:
     from acai_jax.datasets.builders.ztf_acai import AcaiConfig

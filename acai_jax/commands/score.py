@@ -10,7 +10,7 @@ import tyro
 
 from acai_jax.commands.console import console, print_score_summary, scoring_progress
 from acai_jax.errors import AcaiError, RejectLimit, SourceError
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:
     from acai_jax.score.parts import PartWriter

@@ -10,7 +10,7 @@ import tyro
 from acai_jax.commands.console import console
 from acai_jax.commands.score import load_scorer
 from acai_jax.errors import AcaiError, Reject, SourceError, reason_of
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:
     from acai_jax.alerts.packet import AlertPacket
@@ -40,11 +40,11 @@ def show(
     with _clear_errors():
         alert = _find_alert(path, candid)
     scorer = load_scorer(model, weights)
-    out = out or Path(f"{alert.candid}.png")
+    out = out or Path(f"{alert.alert_id}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     with _clear_errors():
         _draw(alert, scorer, preset or scorer.bank.preset, out)
-    console.print(f"{out}: {alert.objectId}, candid {alert.candid}")
+    console.print(f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}")
 
 
 @contextlib.contextmanager
@@ -58,18 +58,18 @@ def _clear_errors() -> Iterator[None]:
         raise AcaiError(f"cannot show the alert: {reason_of(error)}") from error
 
 
-def _find_alert(path: Path, candid: int | None) -> "AlertPacket":
+def _find_alert(path: Path, alert_id: int | None) -> "AlertPacket":
     from acai_jax.alerts.sources import read_alerts
 
     first: Reject | None = None
     for alert in read_alerts(path):
-        if candid in (None, alert.candid):
+        if alert_id in (None, alert.alert_id):
             if not isinstance(alert, Reject):
                 return alert
             first = first or alert
     if first is not None:
         raise AcaiError(f"cannot read the alert: {first.reason}")
-    wanted = "" if candid is None else f" with candid {candid}"
+    wanted = "" if alert_id is None else f" with candid {alert_id}"
     raise SourceError(f"no alert{wanted} in {path}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from acai_jax.processes import finishing
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 Repeated = tyro.conf.UseAppendAction
 

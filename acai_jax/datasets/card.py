@@ -11,28 +11,14 @@ import polars as pl
 
 from acai_jax.alerts.stamps import Images
 from acai_jax.classes import CLASS_NAMES, CLASSES
-from acai_jax.datasets.records import Records, images_of, open_dataset
+from acai_jax.datasets.records import Records, dataset_survey, images_of, open_dataset
 from acai_jax.datasets.splits import SPLITS, stable_hash
 from acai_jax.errors import DatasetError
-from acai_jax.surveys.ztf import FEATURE_NAMES
+from acai_jax.surveys.base import Survey
 from acai_jax.times import DATES, utc
 
-_COLUMNS: Final = {
-    "split": pl.String,
-    "index": pl.Int64,
-    "label": pl.String,
-    "candid": pl.Int64,
-    "objectId": pl.String,
-    "jd": pl.Float64,
-    "ra": pl.Float64,
-    "dec": pl.Float64,
-    "fid": pl.Int64,
-    "programid": pl.Int64,
-    "magpsf": pl.Float64,
-    "drb_source": pl.String,
-}
+_TYPES: Final = {"text": pl.String, "integer": pl.Int64}
 _CHUNK_RECORDS: Final = 4096
-_MAGPSF: Final = FEATURE_NAMES.index("magpsf")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,8 +33,9 @@ class Card:
         description: of the config.
         size_bytes: of its files.
         metadata: what its builder wrote down: rejects, sources, preset and so on.
-        alerts: one row per alert: split, index in it, label, candid, objectId, jd [day],
-            ra, dec [deg], fid, programid, magpsf [mag], drb_source.
+        survey: of the alerts.
+        alerts: one row per alert: split, index in it, label, and by the survey's names its
+            identifiers, required fields (time, position, filter, ...) and magnitude; drb_source.
     """
 
     folder: Path
@@ -58,6 +45,7 @@ class Card:
     description: str
     size_bytes: int
     metadata: Mapping[str, Any]
+    survey: Survey
     alerts: pl.DataFrame
 
     @property
@@ -68,7 +56,7 @@ class Card:
     @property
     def summary(self) -> str:
         """How much there is, in a sentence."""
-        objects = self.alerts["objectId"].n_unique()
+        objects = self.alerts[self.survey.object_id].n_unique()
         return f"{len(self.alerts):,} alerts of {objects:,} objects in {len(self.labels)} classes."
 
     @property
@@ -89,17 +77,15 @@ class CardExample:
     """One alert of a gallery.
 
     Attributes:
-        objectId: name of its object.
-        candid: of the alert.
-        magpsf: [mag]; None where the alert has none.
-        fid: filter.
+        object_id: name of its object.
+        magnitude: [mag]; None where the alert has none.
+        band: name of the filter.
         images: science, template and difference stamps; None where one cannot be read.
     """
 
-    objectId: str  # noqa: N815 - the packet's own field name
-    candid: int
-    magpsf: float | None
-    fid: int
+    object_id: str
+    magnitude: float | None
+    band: str
     images: Images
 
 
@@ -124,15 +110,25 @@ def read_card(
     total = sum(split.num_examples for split in info.splits.values())
     if not total:
         raise DatasetError(f"no records in {info.data_dir}")
-    folder = Path(info.data_dir)
+    folder, survey = Path(info.data_dir), dataset_survey(info)
+    columns = {
+        "split": pl.String,
+        "index": pl.Int64,
+        "label": pl.String,
+        survey.alert_id: pl.Int64,
+        survey.object_id: pl.String,
+        **{name: _TYPES.get(survey.kinds[name], pl.Float64) for name in survey.required_fields},
+        survey.magnitude: pl.Float64,
+        "drb_source": pl.String,
+    }
     tables = []
     done = 0
     for split in info.splits:
         records = Records(folder, split)
         for start in range(0, len(records), _CHUNK_RECORDS):
             stop = min(start + _CHUNK_RECORDS, len(records))
-            rows = [_row(split, index, records[index]) for index in range(start, stop)]
-            tables.append(pl.DataFrame(rows, schema=_COLUMNS, orient="row"))
+            rows = [(split, i, *_row(records[i], survey)) for i in range(start, stop)]
+            tables.append(pl.DataFrame(rows, schema=columns, orient="row"))
             done += len(rows)
             report(done, total)
     return Card(
@@ -143,22 +139,17 @@ def read_card(
         description=info.config_description or "",
         size_bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         metadata=dict(info.metadata or {}),
+        survey=survey,
         alerts=pl.concat(tables),
     )
 
 
-def _row(split: str, index: int, record: Mapping[str, Any]) -> tuple[Any, ...]:
-    raw = record.get("candidate")  # only where stamps are kept raw
-    magpsf = raw["magpsf"] if raw else float(record["features"][_MAGPSF])
-    return (
-        split,
-        index,
-        *(record[name] for name in ("label", "candid", "objectId")),
-        *(float(record[name]) for name in ("jd", "ra", "dec")),
-        *(int(record[name]) for name in ("fid", "programid")),
-        magpsf,
-        record.get("drb_source"),
-    )
+def _row(record: Mapping[str, Any], survey: Survey) -> tuple[Any, ...]:
+    raw = record.get(survey.record)  # only where stamps are kept raw
+    values = raw or dict(zip(survey.inputs.features, record["features"].tolist(), strict=True))
+    names = ("label", survey.alert_id, survey.object_id, *survey.required_fields)
+    magnitude = values.get(survey.magnitude)
+    return *(record[name] for name in names), magnitude, record.get("drb_source")
 
 
 def count_table(card: Card) -> tuple[list[str], list[list[str | int]]]:
@@ -173,7 +164,7 @@ def count_table(card: Card) -> tuple[list[str], list[list[str | int]]]:
         sizes = collections.Counter(alerts["split"])
         name = "all" if label is None else class_name(label)
         counts = [sizes[split] for split in card.splits]
-        rows.append([name, *counts, len(alerts), alerts["objectId"].n_unique()])
+        rows.append([name, *counts, len(alerts), alerts[card.survey.object_id].n_unique()])
     return header, rows
 
 
@@ -189,9 +180,10 @@ def class_name(label: str) -> str:
 
 def fact_table(card: Card) -> list[list[str]]:
     """What else there is to know: rows of a name and a value."""
-    metadata, alerts = card.metadata, card.alerts
-    dates = alerts["jd"].filter(alerts["jd"].is_between(*DATES)).to_numpy()
-    ends = (f"{utc(float(jd)):%Y-%m-%d}" for jd in (dates.min(), dates.max()))
+    metadata, alerts, survey = card.metadata, card.alerts, card.survey
+    times = alerts[survey.time]
+    dates = times.filter(times.is_between(*DATES)).to_numpy()
+    ends = (f"{utc(float(end)):%Y-%m-%d}" for end in (dates.min(), dates.max()))
     undated = len(alerts) - len(dates)
     straddling = straddling_objects(card)
     facts = {
@@ -202,7 +194,7 @@ def fact_table(card: Card) -> list[list[str]]:
         "split rule": metadata.get("split_rule"),
         "preset": metadata.get("preset"),
         "drb from": _shares(alerts["drb_source"]),
-        "programid": _shares(alerts["programid"]),
+        **{name: _shares(alerts[name]) for name in survey.public},
         "size": f"{card.size_bytes / 1e6:,.0f} MB",
         "folder": str(card.folder),
     }
@@ -236,7 +228,7 @@ def left_out_table(card: Card) -> list[list[str | int]]:
 
 def straddling_objects(card: Card) -> int:
     """How many objects have alerts in more than one split: each lets the test set leak."""
-    splits = card.alerts.group_by("objectId").agg(pl.col("split").n_unique())
+    splits = card.alerts.group_by(card.survey.object_id).agg(pl.col("split").n_unique())
     return len(splits.filter(pl.col("split") > 1))
 
 
@@ -247,12 +239,12 @@ def choose_examples(card: Card, count: int) -> dict[str, list[CardExample]]:
         card: of the dataset that they are read from.
         count: how many per class, where there are so many.
     """
-    hashes = card.alerts.select("split", "index", "label", "objectId", "candid", "magpsf", "fid")
-    hashes = hashes.with_columns(
-        _hashes("object_hash", hashes["objectId"]),
-        _hashes("alert_hash", hashes["candid"].cast(pl.String)),
+    survey, alerts = card.survey, card.alerts
+    hashes = alerts.with_columns(
+        _hashes("object_hash", alerts[survey.object_id]),
+        _hashes("alert_hash", alerts[survey.alert_id].cast(pl.String)),
     ).with_columns(
-        pl.col("alert_hash").rank("ordinal").over("label", "objectId").alias("rank"),
+        pl.col("alert_hash").rank("ordinal").over("label", survey.object_id).alias("rank"),
     )
     chosen = hashes.sort("rank", "object_hash").group_by("label", maintain_order=True).head(count)
     records = {split: Records(card.folder, split) for split in chosen["split"].unique()}
@@ -260,7 +252,10 @@ def choose_examples(card: Card, count: int) -> dict[str, list[CardExample]]:
     for row in chosen.iter_rows(named=True):
         record = records[row["split"]][row["index"]]
         example = CardExample(
-            row["objectId"], row["candid"], row["magpsf"], row["fid"], images_of(record)
+            row[survey.object_id],
+            row[survey.magnitude],
+            survey.band_name(row[survey.band]),
+            images_of(record),
         )
         examples[row["label"]].append(example)
     return examples

@@ -28,7 +28,8 @@ class Labels:
     """The labels of one file.
 
     Attributes:
-        table: columns candid (Int64), objectId and label (String), one row per alert, by candid.
+        table: columns alert_id (Int64), object_id and label (String), one row per alert, by
+            alert_id.
         duplicates: how many rows only repeated an earlier one.
         extra_columns: columns of the file that nothing here reads.
         sha256: digest of the file.
@@ -60,7 +61,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
         (1105522281015015000, 'ZTF20aaelulu', 'h')
     """
     path = Path(path)
-    candids, lines = array.array("q"), array.array("q")
+    alert_ids, lines = array.array("q"), array.array("q")
     names: list[str] = []
     labels: list[str] = []
     try:
@@ -69,8 +70,8 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
             header = _header(path, reader)
             order = [header.index(name) for name in COLUMNS]
             for line, fields in _rows(path, reader, len(header)):
-                oid, candid, label = (fields[index].strip() for index in order)
-                candids.append(_candid(path, line, candid))
+                oid, alert_id, label = (fields[index].strip() for index in order)
+                alert_ids.append(_alert_id(path, line, alert_id))
                 names.append(_text(path, line, "oid", oid))
                 labels.append(sys.intern(_text(path, line, "label", label)))
                 lines.append(line)
@@ -83,10 +84,10 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     if not names:
         raise LabelsError(f"{path} holds no labels, only a header")
     table = pl.DataFrame(
-        {"candid": candids, "objectId": names, "label": labels, "line": lines},
-        schema={"candid": pl.Int64, "objectId": pl.String, "label": pl.String, "line": pl.Int64},
+        {"alert_id": alert_ids, "object_id": names, "label": labels, "line": lines},
+        schema={"alert_id": pl.Int64, "object_id": pl.String, "label": pl.String, "line": pl.Int64},
     )
-    unique = table.unique(["candid", "objectId", "label"], keep="first").sort("candid", "line")
+    unique = table.unique(["alert_id", "object_id", "label"], keep="first").sort("alert_id", "line")
     _refuse_conflicts(path, unique)
     extra = tuple(name for name in header if name not in COLUMNS)
     return Labels(unique.drop("line"), len(table) - len(unique), extra, digest)
@@ -123,11 +124,11 @@ def _rows(path: Path, reader: "csv._reader", width: int) -> Iterator[tuple[int, 
         yield reader.line_num, fields
 
 
-def _candid(path: Path, line: int, text: str) -> int:
+def _alert_id(path: Path, line: int, text: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or int(text) not in _INT64:
         # a spreadsheet that made it 1.1e18 has lost the last digits
-        problem = f"candid is {text!r:.40}, not a 64-bit integer"
+        problem = f"{COLUMNS[1]} is {text!r:.40}, not a 64-bit integer"
         raise LabelsError(f"{path}, line {line}: {problem}")
     return int(text)
 
@@ -146,11 +147,11 @@ def _text(path: Path, line: int, column: str, text: str) -> str:
 
 
 def _refuse_conflicts(path: Path, table: pl.DataFrame) -> None:
-    twice = table.filter(pl.col("candid").is_duplicated())
+    twice = table.filter(pl.col("alert_id").is_duplicated())
     if len(twice):
         first, second = twice.rows(named=True)[:2]
         raise LabelsError(
-            f"{path}, line {second['line']}: candid {first['candid']} is "
-            f"{second['label']!r} of {second['objectId']}, "
-            f"but {first['label']!r} of {first['objectId']} in line {first['line']}"
+            f"{path}, line {second['line']}: {COLUMNS[1]} {first['alert_id']} is "
+            f"{second['label']!r} of {second['object_id']}, "
+            f"but {first['label']!r} of {first['object_id']} in line {first['line']}"
         )

@@ -5,19 +5,20 @@ The datasets are TFDS's, in ArrayRecord files; TFDS and Grain read them as well.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, SupportsIndex, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64, Shaped
 from tensorflow_datasets.proto import tf_example_pb2
 
-from acai_jax.alerts.packet import AlertPacket, packet_from_record
+from acai_jax.alerts.packet import AlertPacket, arranged_packet
 from acai_jax.alerts.stamps import Images, readable_stamps
 from acai_jax.errors import DatasetError
-from acai_jax.surveys.ztf import CUTOUTS, INTEGER_FIELDS, ZTF
+from acai_jax.surveys import DEFAULT, SURVEYS, survey_of_table
+from acai_jax.surveys.base import Survey
 
 _Example: Final = tf_example_pb2.Example  # type: ignore[attr-defined]
 _INFO_FILE: Final = "dataset_info.json"
@@ -61,17 +62,22 @@ def open_dataset(directory: str | os.PathLike[str]) -> tfds.core.DatasetBuilder:
 class Records(Sequence[Mapping[str, Any]]):
     """The records of one split, by index: a source for Grain, or for a loop.
 
-    A record is a dictionary: `triplet` float32 (63, 63, 3) and `features` float32 (25,), or, where
-    the dataset keeps raw stamps, the three cutouts [gzipped FITS] and `candidate`; `label`,
-    `candid` (exact), `objectId`, `jd` [day], `ra` and `dec` [deg], `fid`, `programid`; and how the
-    arrays were made: `preset`, `drb_source`. Arrays are read-only views of the record.
+    A record is a dictionary: `triplet` float32 (h, w, c) and `features` float32 (f,), or, where
+    the dataset keeps raw stamps, the three cutouts [FITS] and the numbers of the alert's fields;
+    `label`; identifiers and required fields by the survey's names (of ZTF: `candid`, exact,
+    `objectId`, `jd` [day], `ra` and `dec` [deg], `fid`, `programid`); and how the arrays were made:
+    `preset`, `drb_source`. Arrays are read-only views of the record.
 
     Args:
         directory: as for `open_dataset`.
         split: "train", "validation" or "test".
 
+    Attributes:
+        survey: of the alerts.
+
     Raises:
-        DatasetError: there is no such dataset or split, or it is not in ArrayRecord files.
+        DatasetError: there is no such dataset or split, it is not in ArrayRecord files, or its
+            survey is unknown.
 
     Example:
         >>> records = Records("datasets", "train")  # doctest: +SKIP
@@ -97,8 +103,10 @@ class Records(Sequence[Mapping[str, Any]]):
                 f"{builder.data_path} is not in ArrayRecord files: read it with tfds.load"
             ) from None
         features = cast(tfds.features.FeaturesDict, builder.info.features)
+        metadata = builder.info.metadata or {}
+        self.survey = dataset_survey(builder.info)
         self._readers = {
-            name: _reader(feature, (builder.info.metadata or {}).get(f"{name}_fields"))
+            name: _reader(feature, metadata.get(f"{name}_fields"), self.survey.integer_fields)
             for name, feature in features.items()
         }
 
@@ -138,7 +146,24 @@ class Records(Sequence[Mapping[str, Any]]):
         return {name: read(values[name]) for name, read in self._readers.items()}
 
 
-def _reader(feature: Any, fields: Sequence[str] | None) -> Callable[[Any], Any]:
+def dataset_survey(info: tfds.core.DatasetInfo) -> Survey:
+    """Whose alerts a dataset holds.
+
+    Raises:
+        DatasetError: the survey is unknown.
+    """
+    name = (info.metadata or {}).get("survey", DEFAULT.name)
+    if name not in SURVEYS:
+        raise DatasetError(
+            f"{info.data_dir} holds alerts of {name!r:.80}; this version of acai_jax knows "
+            f"{', '.join(SURVEYS)}"
+        )
+    return SURVEYS[name]
+
+
+def _reader(
+    feature: Any, fields: Sequence[str] | None, integers: Collection[str]
+) -> Callable[[Any], Any]:
     """How to read one feature of a `tf.train.Example`."""
     if isinstance(feature, tfds.features.Text):
         return lambda value: value.bytes_list.value[0].decode()
@@ -154,7 +179,7 @@ def _reader(feature: Any, fields: Sequence[str] | None) -> Callable[[Any], Any]:
     if fields is None:
         return array
     return lambda value: {
-        name: None if number != number else int(number) if name in INTEGER_FIELDS else number
+        name: None if number != number else int(number) if name in integers else number
         for name, number in zip(fields, array(value).tolist(), strict=True)
     }
 
@@ -173,11 +198,12 @@ def packet_of(record: Mapping[str, Any]) -> AlertPacket:
         Traceback (most recent call last):
         acai_jax.errors.DatasetError: the record keeps no raw stamps: build with alerts_stamps
     """
-    if "candidate" not in record:
+    if "triplet" in record:
         raise DatasetError("the record keeps no raw stamps: build with alerts_stamps")
+    survey = survey_of_table(record)
     # an empty stamp stands for a null one
-    cutouts = {name: record[name] or None for name in CUTOUTS}
-    return packet_from_record({**record, **cutouts})
+    cutouts = {name: record[name] or None for name in survey.cutouts}
+    return arranged_packet({**record, **cutouts}, survey)
 
 
 def images_of(record: Mapping[str, Any]) -> Images:
@@ -192,7 +218,8 @@ def images_of(record: Mapping[str, Any]) -> Images:
         True
     """
     if "triplet" not in record:
-        return readable_stamps(packet_of(record).cutouts)
+        packet = packet_of(record)
+        return readable_stamps(packet.cutouts, packet.survey.largest_stamp)
     triplet = np.asarray(record["triplet"])
     # preprocessing has put zeros where pixels were missing, and 1e-9 beyond small stamps
     shown = np.where(np.abs(triplet) <= np.float32(1e-9), np.float32(np.nan), triplet)
@@ -206,28 +233,21 @@ class SplitArrays:
 
     Attributes:
         triplets: normalised stamps; channels are science, template, difference.
-        features: raw features in the order of `FEATURE_NAMES`.
+        features: raw features in the order of the survey's inputs.
         labels: classes, as text.
-        candid: exact.
-        objectId: names of the objects.
-        jd: [day].
-        ra: [deg].
-        dec: [deg].
-        fid: filter; 1, 2, 3 are g, r, i.
-        programid: 1 is public.
+        alert_ids: exact.
+        object_ids: names of the objects.
+        fields: the survey's required fields by name; of ZTF: jd [day], ra and dec [deg], fid (1, 2,
+            3 are g, r, i), programid (1 is public).
         drb_source: where each `drb` came from.
     """
 
     triplets: Float32[np.ndarray, "b h w c"]
     features: Float32[np.ndarray, "b f"]
     labels: np.ndarray
-    candid: Int64[np.ndarray, " b"]
-    objectId: np.ndarray  # noqa: N815 - the packet's own field name
-    jd: Float64[np.ndarray, " b"]
-    ra: Float64[np.ndarray, " b"]
-    dec: Float64[np.ndarray, " b"]
-    fid: Int64[np.ndarray, " b"]
-    programid: Int64[np.ndarray, " b"]
+    alert_ids: Int64[np.ndarray, " b"]
+    object_ids: np.ndarray
+    fields: Mapping[str, Shaped[np.ndarray, " b"]]
     drb_source: np.ndarray
 
 
@@ -249,19 +269,15 @@ def load_split(directory: str | os.PathLike[str], split: str) -> SplitArrays:
     records = Records(directory, split)
     if "triplet" not in records.names:
         raise DatasetError(f"{records.info.data_dir} keeps raw stamps: read its Records instead")
-    side, channels = ZTF.inputs.stamp, len(ZTF.inputs.channels)
-    triplets = np.empty((len(records), side, side, channels), np.float32)
-    features = np.empty((len(records), len(ZTF.inputs.features)), np.float32)
-    columns: dict[str, list[Any]] = {
-        field.name: [] for field in dataclasses.fields(SplitArrays)[3:]
-    } | {"label": []}
+    survey = records.survey
+    triplets = np.empty((len(records), *survey.inputs.triplet), np.float32)
+    features = np.empty((len(records), len(survey.inputs.features)), np.float32)
+    names = ("label", survey.alert_id, survey.object_id, *survey.required_fields, "drb_source")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for row, record in enumerate(records):
         triplets[row], features[row] = record["triplet"], record["features"]
         for name, column in columns.items():
             column.append(record[name])
-    return SplitArrays(
-        triplets,
-        features,
-        np.array(columns.pop("label")),
-        **{name: np.array(column) for name, column in columns.items()},
-    )
+    labels, alert_ids, object_ids, *fields, drb_source = map(np.array, columns.values())
+    by_name = dict(zip(survey.required_fields, fields, strict=True))
+    return SplitArrays(triplets, features, labels, alert_ids, object_ids, by_name, drb_source)

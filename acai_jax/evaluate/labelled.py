@@ -21,23 +21,27 @@ from acai_jax.datasets.records import Records, images_of, packet_of
 from acai_jax.errors import EvaluationError
 from acai_jax.score.columns import column_type, score_columns
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Survey
 
 Report = Callable[[int, int], None]
 """Is told how much is done, and how much there is to do."""
 
-_FIELDS: Final = tuple(name for name in ZTF.key_fields if name in ZTF.inputs.features)
-_COLUMNS: Final = {
-    ZTF.alert_id: pl.Int64(),
-    ZTF.object_id: pl.String(),
-    "label": pl.String(),
-    **{name: pl.Float64() for name in (ZTF.time, "ra", "dec")},
-    ZTF.band: pl.Int64(),
-    **{name: column_type(name) for name in _FIELDS},
-    "reason": pl.String(),
-    "origin": pl.String(),
-}
 _CHUNK_RECORDS: Final = 512
+
+
+def _columns(survey: Survey) -> dict[str, Any]:
+    """Column -> type of what is kept of each alert, but its scores."""
+    fields = (survey.time, "ra", "dec", survey.band)
+    features = (name for name in survey.key_fields if name in survey.inputs.features)
+    return {
+        survey.alert_id: pl.Int64(),
+        survey.object_id: pl.String(),
+        "label": pl.String(),
+        **{name: column_type(name, survey) for name in (*fields, *features)},
+        "reason": pl.String(),
+        "origin": pl.String(),
+    }
 
 
 class DatasetSource:
@@ -83,12 +87,17 @@ class DatasetSource:
             report: told how much is done, and how much there is.
 
         Returns:
-            One row per alert: candid, objectId, label, jd [day], ra, dec [deg], fid, the key
+            One row per alert: its identifiers, label, time [JD], ra, dec [deg], filter, the key
             features, the scores acai_*, and the reason where there are none.
 
         Raises:
-            EvaluationError: there is no labelled alert.
+            EvaluationError: there is no labelled alert, or the heads read those of another survey.
         """
+        ours, theirs = self._records.survey, scorer.bank.survey
+        if ours is not theirs:
+            raise EvaluationError(
+                f"the dataset holds alerts of {ours.title}, and the heads read {theirs.title}'s"
+            )
         total = len(self._records)
         tables = []
         for start in range(0, total, _CHUNK_RECORDS):
@@ -101,8 +110,8 @@ class DatasetSource:
         return self._labels.complete(tables, self.facts)
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
-        """The stamps of some rows, by candid."""
-        places = rows.select(ZTF.alert_id, "origin").iter_rows()
+        """The stamps of some rows, by the alerts' identifiers."""
+        places = rows.select(self._records.survey.alert_id, "origin").iter_rows()
         return {alert_id: images_of(self._records[int(row)]) for alert_id, row in places}
 
 
@@ -143,8 +152,9 @@ class AlertsSource:
         return self._labels.complete(tables, self.facts)
 
     def images(self, rows: pl.DataFrame) -> dict[int, Images]:
-        """The stamps of some rows, by candid; those files are read once more."""
-        return read_stamps(self._files, rows[ZTF.alert_id].to_list(), set(rows["origin"]))
+        """The stamps of some rows, by the alerts' identifiers; those files are read once more."""
+        alert_ids = rows[survey_of_table(rows.columns).alert_id].to_list()
+        return read_stamps(self._files, alert_ids, set(rows["origin"]))
 
 
 Source = DatasetSource | AlertsSource
@@ -187,10 +197,10 @@ def open_source(
 def _of_arrays(scorer: Scorer, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     features = np.stack([record["features"] for record in records])
     triplets = np.stack([record["triplet"] for record in records])
-    scores = scorer.score_arrays(features, triplets)
-    fields = {name: features[:, index] for index, name in enumerate(ZTF.inputs.features)}
+    scores, survey = scorer.score_arrays(features, triplets), scorer.bank.survey
+    fields = {name: features[:, index] for index, name in enumerate(survey.inputs.features)}
     columns: dict[str, Any] = {}
-    for name, kind in _COLUMNS.items():
+    for name, kind in _columns(survey).items():
         if name in records[0]:  # exact there, float32 among the features
             columns[name] = pl.Series([record[name] for record in records], dtype=kind)
         elif name in fields:
@@ -223,27 +233,29 @@ class _Labelling:
 
     def join(self, table: pl.DataFrame) -> pl.DataFrame:
         """The labelled rows of a table, in its order, with the columns that are kept."""
+        survey = survey_of_table(table.columns)
         self._counts["alerts_read"] += len(table)
-        self._counts["unreadable"] += table[ZTF.alert_id].null_count()
+        self._counts["unreadable"] += table[survey.alert_id].null_count()
         if self._labels is not None:
-            table = self._relabel(table)
-        kept = [name for name in _COLUMNS if name in table.columns]
+            table = self._relabel(table, survey)
+        kept = {name: kind for name, kind in _columns(survey).items() if name in table.columns}
         scores = score_columns(table.columns)
-        return table.select(*(pl.col(name).cast(_COLUMNS[name]) for name in kept), *scores)
+        return table.select(*(pl.col(name).cast(kind) for name, kind in kept.items()), *scores)
 
-    def _relabel(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _relabel(self, table: pl.DataFrame, survey: Survey) -> pl.DataFrame:
         assert self._labels is not None
-        named = self._labels.table.rename({"objectId": "named"})
+        alert_id, object_id = survey.alert_id, survey.object_id
+        named = self._labels.table.rename({"alert_id": alert_id, "object_id": "named"})
         joined = table.drop("label", strict=False).join(
-            named, ZTF.alert_id, "inner", maintain_order="left"
+            named, alert_id, "inner", maintain_order="left"
         )
-        self._counts["unlabelled"] += len(table) - len(joined) - table[ZTF.alert_id].null_count()
+        self._counts["unlabelled"] += len(table) - len(joined) - table[alert_id].null_count()
         # the label may be meant for another alert: it is not evaluated
-        other = pl.col(ZTF.object_id) != pl.col("named")
+        other = pl.col(object_id) != pl.col("named")
         scores = score_columns(table.columns)
         return joined.with_columns(
             *(pl.when(other).then(None).otherwise(pl.col(name)).alias(name) for name in scores),
-            objectId=pl.coalesce("objectId", "named"),
+            pl.coalesce(object_id, "named"),
             reason=pl.when(other)
             .then(pl.format("other object: the labels name {}", pl.col("named")))
             .otherwise(pl.col("reason")),
@@ -259,15 +271,16 @@ class _Labelling:
         if not counts["alerts_read"]:
             raise EvaluationError("no alerts to evaluate: the source is empty")
         table = pl.concat(tables)
+        alert_id = survey_of_table(table.columns).alert_id
         # of two copies, one that has scores
         scored_first = table.with_row_index("row").sort(pl.col("reason").is_not_null(), "row")
-        unique = scored_first.unique(ZTF.alert_id, keep="first", maintain_order=True)
+        unique = scored_first.unique(alert_id, keep="first", maintain_order=True)
         unique = unique.sort("row").drop("row")
         if not len(unique):
             assert self._labels is not None
-            first = self._labels.table[ZTF.alert_id][0]
+            first = self._labels.table["alert_id"][0]
             raise EvaluationError(
-                f"no alert is labelled by {self._path}: its {ZTF.alert_id} {first} is not there, "
+                f"no alert is labelled by {self._path}: its {alert_id} {first} is not there, "
                 f"nor any other of its {len(self._labels.table):,}"
             )
         counts["repeated"] = len(table) - len(unique)

@@ -13,6 +13,8 @@ from acai_jax.evaluate.judged import (
     Comparison,
 )
 from acai_jax.evaluate.strata import Breakdown
+from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Survey
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -116,3 +118,8 @@ class Evaluation:
     draws: int
     seed: int
     examples: Sequence[ChosenAlert]
+
+    @property
+    def survey(self) -> Survey:
+        """Of the alerts."""
+        return survey_of_table(self.table.columns)

@@ -25,7 +25,7 @@ from acai_jax.evaluate.results import Evaluation, Group, HeadEvaluation
 from acai_jax.evaluate.strata import Breakdown, ErrorCounts, break_down
 from acai_jax.network.bank import HeadBank, Provenance, stack_heads, take_head
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
 
 DRAWS: Final = 1000
 
@@ -118,8 +118,9 @@ def evaluate(
     if against is not None:
         other = source.scored(against.scorer, report(f"scoring, {against.name}"))
         scores = (pl.col(f"acai_{name}").alias(f"acai_{name}{AGAINST}") for name in shared)
-        other = other.select(ZTF.alert_id, *scores)
-        table = table.join(other, ZTF.alert_id, "left", maintain_order="left")
+        alert_id = model.scorer.bank.survey.alert_id
+        other = other.select(alert_id, *scores)
+        table = table.join(other, alert_id, "left", maintain_order="left")
     found = evaluate_table(
         table,
         _provenance(model),
@@ -283,8 +284,9 @@ def _check_labels(table: pl.DataFrame, positives: Mapping[str, tuple[str, ...]])
 
 
 def _object_numbers(table: pl.DataFrame) -> tuple[Int64[np.ndarray, " n"], int]:
-    names = pl.coalesce(pl.col(ZTF.object_id), pl.col(ZTF.alert_id).cast(pl.String))
-    numbers = table.select(names.rank("dense"))[ZTF.object_id].to_numpy().astype(np.int64) - 1
+    survey = survey_of_table(table.columns)
+    names = pl.coalesce(pl.col(survey.object_id), pl.col(survey.alert_id).cast(pl.String))
+    numbers = table.select(names.rank("dense")).to_series().to_numpy().astype(np.int64) - 1
     return numbers, int(numbers.max()) + 1
 
 

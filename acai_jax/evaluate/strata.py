@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
 from acai_jax.coordinates import galactic
-from acai_jax.surveys.base import Grouping
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Grouping, Survey
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
@@ -36,43 +36,46 @@ def break_down(table: pl.DataFrame) -> dict[str, Breakdown]:
     """Divides alerts as the survey's `groupings` say: by filter, magnitude, year and so on.
 
     Args:
-        table: columns fid, magpsf [mag], ra and dec [deg], jd [day] and ndethist; an alert
-            without a value is in the group "unknown".
+        table: with an identifier, and the columns that the groupings name (of ZTF: fid, magpsf
+            [mag], ra and dec [deg], jd [day] and ndethist); an alert without a value is in the
+            group "unknown".
+
+    Raises:
+        TableError: as for `survey_of_table`.
 
     Example:
         >>> columns = {"fid": 1, "magpsf": 18.4, "ra": 266.4, "dec": -28.9, "jd": 2458300.5}
-        >>> groups = break_down(pl.DataFrame({**columns, "ndethist": 7}))
+        >>> groups = break_down(pl.DataFrame({**columns, "candid": 1, "ndethist": 7}))
         >>> [group.names[0] for group in groups.values()]
         ['g', '18-19', '< 10°', '2018', '5-19']
     """
     # what is infinite is as unknown as what is not there
-    groupings = ZTF.groupings.values()
-    names = dict.fromkeys(("ra", "dec", ZTF.time, *(each.column for each in groupings)))
-    names = [name for name in names if name in ZTF.table_fields]
-    values = (pl.col(name).cast(pl.Float64) for name in names)
-    table = table.select(pl.when(value.is_finite()).then(value) for value in values)
-    time = pl.col(ZTF.time)
+    survey = survey_of_table(table.columns)
+    columns = (each.column for each in survey.groupings.values())
+    names = dict.fromkeys(("ra", "dec", survey.time, *columns))
+    values = [pl.col(name).cast(pl.Float64) for name in names if name in survey.number_fields]
+    texts = [name for name in names if name in survey.text_fields]
+    table = table.select(*(pl.when(each.is_finite()).then(each) for each in values), *texts)
+    time = pl.col(survey.time)
     dated = pl.when(time.is_between(*DATES)).then(time)
     days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     year = days.cast(pl.Date).dt.year().cast(pl.Float64)
     table = table.with_columns(latitude=galactic()[1].abs(), year=year)
     return {
-        key: _divided(grouping, table[grouping.column].to_numpy())
-        for key, grouping in ZTF.groupings.items()
+        key: _by_edges(grouping, table[grouping.column].to_numpy())
+        if grouping.edges
+        else _by_values(grouping, table[grouping.column], survey)
+        for key, grouping in survey.groupings.items()
     }
 
 
-def _divided(grouping: Grouping, values: Float64[np.ndarray, " n"]) -> Breakdown:
-    if grouping.edges:
-        return _by_edges(grouping, values)
-    is_band = grouping.column == ZTF.band
-    names, prefix = (ZTF.bands, f"{ZTF.band} ") if is_band else ({}, "")
-    found, codes = np.unique(values, return_inverse=True)  # NaN comes last, once
-    shown = (
-        UNKNOWN if np.isnan(value) else names.get(int(value), f"{prefix}{int(value)}")
-        for value in found
-    )
-    return Breakdown(grouping.title, tuple(shown), codes.astype(np.int64))
+def _by_values(grouping: Grouping, values: pl.Series, survey: Survey) -> Breakdown:
+    found = values.drop_nulls().unique().sort()
+    codes = (values.rank("dense").cast(pl.Int64) - 1).fill_null(len(found))
+    plain = (int(value) if isinstance(value, float) else value for value in found)
+    named = survey.band_name if grouping.column == survey.band else str
+    names = [named(value) for value in plain] + [UNKNOWN] * (values.null_count() > 0)
+    return Breakdown(grouping.title, tuple(names), codes.to_numpy())
 
 
 def _by_edges(grouping: Grouping, values: Float64[np.ndarray, " n"]) -> Breakdown:

@@ -1,6 +1,7 @@
 """Filters over score tables: SQL expressions, checked and explained before they run.
 
-An expression sees every column of a score table, and the derived ones below. `filters.sql` says
+An expression sees every column of a score table, and derived ones: those that the survey of the
+table's alerts names, of ZTF the first three below, and the others. `filters.sql` says
 what it may hold. A comparison with null is null, and an alert passes only where the whole
 expression is true. An alert without scores never passes, whatever the expression says, unless it is
 asked for.
@@ -30,13 +31,11 @@ from acai_jax.coordinates import galactic
 from acai_jax.errors import FilterError
 from acai_jax.filters import sql
 from acai_jax.score.columns import score_columns
-from acai_jax.surveys.base import Derived, NamedFilter
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import DEFAULT, survey_of_table
+from acai_jax.surveys.base import Derived, NamedFilter, Survey
 
 CONFIDENT: Final = 0.8
 """A score above this is a confident one, as in the paper's filter."""
-NAMED_FILTERS: Final = ZTF.filters
-"""The filters that `acai-jax filter --name` knows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,8 +58,11 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
 
     NaN becomes null: polars would take it for more than every number.
 
+    Raises:
+        TableError: as for `survey_of_table`.
+
     Example:
-        >>> table = pl.LazyFrame({"isdiffpos": ["t", "0", None], "ssdistnr": [-999.0, 3.0, 40.0]})
+        >>> table = pl.LazyFrame({"candid": [1, 2, 3], "ssdistnr": [-999.0, 3.0, 40.0]})
         >>> with_derived_columns(table).collect()["is_known_ss_object"].to_list()
         [False, True, False]
     """
@@ -71,7 +73,7 @@ def with_derived_columns(table: pl.LazyFrame) -> pl.LazyFrame:
     table = table.with_columns(
         pl.col(name).fill_nan(None) for name, kind in schema.items() if kind.is_float()
     )
-    derived += [_derived(each) for each in ZTF.derived if each.column in names]
+    derived += [_derived(each) for each in survey_of_table(names).derived if each.column in names]
     if {"ra", "dec"} <= set(names):
         longitude, latitude = galactic()
         derived += [longitude.alias("galactic_l"), latitude.alias("galactic_b")]
@@ -131,9 +133,11 @@ def apply_filter(
 
     Raises:
         FilterError: as for `compile_filter`.
+        TableError: as for `survey_of_table`.
 
     Example:
-        >>> table = pl.DataFrame({"acai_h": [0.9, 0.2, None], "magpsf": [19.0, 18.0, 17.0]})
+        >>> scores = {"acai_h": [0.9, 0.2, None], "magpsf": [19.0, 18.0, 17.0]}
+        >>> table = pl.DataFrame({"candid": [1, 2, 3], **scores})
         >>> apply_filter(table, "acai_h > 0.5 OR magpsf < 17.5")["magpsf"].to_list()
         [19.0]
     """
@@ -159,7 +163,9 @@ def pass_rates(
         `stage` (its text; first "all alerts" and "scored"), `alerts`, `objects`.
     """
     frame = with_derived_columns(table.lazy())
-    found = compile_filter(where, frame.collect_schema())
+    schema = frame.collect_schema()
+    object_id = pl.col(survey_of_table(schema.names()).object_id)
+    found = compile_filter(where, schema)
     left = pl.repeat(True, pl.len())
     stages = [("all alerts", left)]
     if not include_unscored:
@@ -173,7 +179,7 @@ def pass_rates(
         for number, (_, passing) in enumerate(stages)
         for expression in (
             passing.sum().alias(f"alerts{number}"),
-            pl.col(ZTF.object_id).filter(passing).drop_nulls().n_unique().alias(f"objects{number}"),
+            object_id.filter(passing).drop_nulls().n_unique().alias(f"objects{number}"),
         )
     ]
     row = frame.select(counts).collect().row(0, named=True)
@@ -186,8 +192,10 @@ def pass_rates(
     )
 
 
-def named_filter(name: str, path: str | os.PathLike[str] | None = None) -> NamedFilter:
-    """A filter by its name: of the file, if one is given and has it, or one of ours.
+def named_filter(
+    name: str, path: str | os.PathLike[str] | None = None, survey: Survey = DEFAULT
+) -> NamedFilter:
+    """A filter by its name: of the file, if one is given and has it, or one of the survey's.
 
     Raises:
         FilterError: there is no such filter, or the file is no file of filters.
@@ -196,7 +204,7 @@ def named_filter(name: str, path: str | os.PathLike[str] | None = None) -> Named
         >>> named_filter("early_hosted").where[:12]
         'acai_h > 0.8'
     """
-    known = {**NAMED_FILTERS, **(read_filters(path) if path is not None else {})}
+    known = {**survey.filters, **(read_filters(path) if path is not None else {})}
     if name not in known:
         raise FilterError(f"no filter {name!r}; known: {', '.join(known)}")
     return known[name]

@@ -9,12 +9,12 @@ import polars as pl
 from acai_jax.errors import FilterError
 from acai_jax.filters.expressions import compile_filter, pass_rates, passing, with_derived_columns
 from acai_jax.score.columns import score_columns
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Survey
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 UNKNOWN: Final = "unknown"
 UNSCORED: Final = "not scored"
-_NEEDED: Final = (ZTF.alert_id, ZTF.object_id, ZTF.time, ZTF.band)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Trial:
         passed: the newest passing alert of each object, the newest first; its columns are the
             table's, and night, class and passing (how many alerts of the object pass).
         presets: of the scores.
+        survey: of the alerts.
     """
 
     where: str
@@ -41,6 +42,7 @@ class Trial:
     groups: Mapping[str, pl.DataFrame]
     passed: pl.DataFrame
     presets: tuple[str, ...]
+    survey: Survey
 
 
 def try_filter(
@@ -49,12 +51,13 @@ def try_filter(
     """Tries a filter on a table.
 
     Args:
-        table: as for `apply_filter`, with columns candid, objectId, jd [day] and fid.
+        table: as for `apply_filter`, with the alerts' identifiers, times and filters.
         where: as for `apply_filter`.
         include_unscored: as for `apply_filter`.
 
     Raises:
         FilterError: as for `compile_filter`, or a column is missing.
+        TableError: as for `survey_of_table`.
 
     Example:
         >>> rows = {"candid": [1, 2], "objectId": ["a", "a"], "jd": [2458295.7, 2458296.8]}
@@ -68,13 +71,15 @@ def try_filter(
     """
     frame = with_derived_columns(table.lazy())
     names = frame.collect_schema().names()
-    if missing := [name for name in _NEEDED if name not in names]:
+    survey = survey_of_table(names)
+    needed = (survey.alert_id, survey.object_id, survey.time, survey.band)
+    if missing := [name for name in needed if name not in names]:
         raise FilterError(f"a report needs a score table, with a column {missing[0]}")
     scores = score_columns(names)
     stages = pass_rates(table, where, include_unscored=include_unscored)
     expression = compile_filter(where, frame.collect_schema()).expression
     judged = frame.with_columns(
-        _night().alias("night"),
+        _night(survey).alias("night"),
         _best_class(scores).alias("class"),
         passing(frame, expression, include_unscored).fill_null(False).alias("_passes"),
     )
@@ -82,13 +87,13 @@ def try_filter(
     if "label" in names:
         judged = judged.with_columns(pl.col("label").cast(pl.String).fill_null(UNKNOWN))
         by.append("label")
-    groups = pl.collect_all([_counts(judged, column) for column in by])
+    groups = pl.collect_all([_counts(judged, column, survey.object_id) for column in by])
     passed = (
-        judged.filter("_passes", pl.col(ZTF.object_id).is_not_null())
+        judged.filter("_passes", pl.col(survey.object_id).is_not_null())
         .drop("_passes")
-        .with_columns(passing=pl.len().over(ZTF.object_id))
-        .sort(ZTF.time, ZTF.alert_id, descending=True, nulls_last=True)
-        .unique(ZTF.object_id, keep="first", maintain_order=True)
+        .with_columns(passing=pl.len().over(survey.object_id))
+        .sort(survey.time, survey.alert_id, descending=True, nulls_last=True)
+        .unique(survey.object_id, keep="first", maintain_order=True)
         .collect()
     )
     presets = (
@@ -102,12 +107,13 @@ def try_filter(
         groups=dict(zip(by, groups, strict=True)),
         passed=passed,
         presets=tuple(sorted(filter(None, presets))),
+        survey=survey,
     )
 
 
-def _night() -> pl.Expr:
+def _night(survey: Survey) -> pl.Expr:
     """The UTC date, by which the public archive names its nights."""
-    time = pl.col(ZTF.time)
+    time = pl.col(survey.time)
     dated = pl.when(time.is_between(*DATES)).then(time)
     days = (dated - UNIX_EPOCH_JD).floor().cast(pl.Int32)
     return days.cast(pl.Date).cast(pl.String).fill_null(UNKNOWN)
@@ -123,9 +129,9 @@ def _best_class(scores: list[str]) -> pl.Expr:
     return pl.when(scored).then(named).otherwise(pl.lit(UNSCORED))
 
 
-def _counts(judged: pl.LazyFrame, column: str) -> pl.LazyFrame:
-    objects = pl.col(ZTF.object_id).drop_nulls()
-    passed = pl.col(ZTF.object_id).filter(pl.col("_passes")).drop_nulls()
+def _counts(judged: pl.LazyFrame, column: str, object_id: str) -> pl.LazyFrame:
+    objects = pl.col(object_id).drop_nulls()
+    passed = pl.col(object_id).filter(pl.col("_passes")).drop_nulls()
     return (
         judged.group_by(pl.col(column).alias("group"))
         .agg(

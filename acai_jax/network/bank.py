@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Float32, Int, Key
 from acai_jax.network.head import Head, block_weights, has_fast_form, head_weights
 from acai_jax.network.head_config import HeadConfig, check_class_names
 from acai_jax.network.separable import fast_cpu_features
+from acai_jax.surveys import DEFAULT, Preset
 from acai_jax.surveys.base import Inputs, Survey
-from acai_jax.surveys.ztf import ZTF, Preset
 
 Provenance = Mapping[str, Any]
 """Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
@@ -44,7 +44,7 @@ class HeadBank:
     classes: tuple[str, ...]
     provenance: Mapping[str, Provenance]
     preset: Preset = "acai"
-    survey: Survey = ZTF
+    survey: Survey = DEFAULT
     members: int = 1
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class HeadBank:
 
 
 def create_heads(
-    config: HeadConfig, count: int, key: Key[Array, ""], inputs: Inputs = ZTF.inputs
+    config: HeadConfig, count: int, key: Key[Array, ""], inputs: Inputs = DEFAULT.inputs
 ) -> Head:
     """`count` heads with independent random weights, as one tree with a leading axis.
 
@@ -103,7 +103,7 @@ def _create_heads(
     count: int,
     key: Key[Array, ""],
     precision: str = "float32",
-    inputs: Inputs = ZTF.inputs,
+    inputs: Inputs = DEFAULT.inputs,
 ) -> Head:
     def create(index: Int[Array, ""]) -> Head:
         rngs = nnx.Rngs(jax.random.fold_in(key, index))
@@ -145,7 +145,7 @@ def stack_heads(heads: Sequence[Head]) -> Head:
 
 
 def abstract_heads(
-    config: HeadConfig, count: int, precision: str = "float32", inputs: Inputs = ZTF.inputs
+    config: HeadConfig, count: int, precision: str = "float32", inputs: Inputs = DEFAULT.inputs
 ) -> Head:
     """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
     return jax.eval_shape(

@@ -12,9 +12,8 @@ from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank, abstract_heads
 from acai_jax.network.head import head_weights, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
-from acai_jax.surveys import SURVEYS
+from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
-from acai_jax.surveys.ztf import ZTF
 
 _FORMAT: Final = "acai_jax heads 2"
 _FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
@@ -53,7 +52,7 @@ def described_bank(
         ValueError: the weights are not those that are expected; the message names them.
     """
     description = _checked(description)
-    survey = SURVEYS[description.get("survey", ZTF.name)]
+    survey = SURVEYS[description.get("survey", DEFAULT.name)]
     # before there were norms, every head took its features as they are
     old = description["format"] == _FORMAT_WITHOUT_NORM
     norm = identity_norm(survey.inputs) if old else {}
@@ -78,7 +77,7 @@ def _checked(description: Any) -> Mapping[str, Any]:
     if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
         of = f" but {found!r}" if found else ""
         raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
-    name = description.get("survey", ZTF.name)  # there was no other when it was not written down
+    name = description.get("survey", DEFAULT.name)
     if name not in SURVEYS:
         raise CheckpointError(
             f"its heads read alerts of {name!r:.80}; this version of acai_jax knows "

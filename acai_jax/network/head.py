@@ -13,8 +13,8 @@ from acai_jax.network.head_config import HeadConfig, input_size, output_size
 from acai_jax.network.layers import Dropout, FeatureNorm, SeparableConv
 from acai_jax.network.separable import SeparableConvBlock, max_pool_2x2
 from acai_jax.network.separable_gradients import fast_cpu_block
+from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Inputs
-from acai_jax.surveys.ztf import ZTF
 
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
@@ -37,6 +37,9 @@ class Head(nnx.Module):
         precision: of matrix products and convolutions on accelerators; see `separable_conv`.
         inputs: what it reads.
 
+    Raises:
+        ValueError: the stamps are too small for so many convolutions.
+
     Example:
         >>> head = Head(HeadConfig(), rngs=nnx.Rngs(0))
         >>> head(jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
@@ -51,7 +54,7 @@ class Head(nnx.Module):
         *,
         rngs: nnx.Rngs,
         precision: str = "float32",
-        inputs: Inputs = ZTF.inputs,
+        inputs: Inputs = DEFAULT.inputs,
     ) -> None:
         def dense(inputs: int, outputs: int) -> nnx.Linear:
             kernel_init = nnx.initializers.glorot_uniform()
@@ -73,12 +76,15 @@ class Head(nnx.Module):
                 rngs=rngs,
             )
 
+        blocks = len(config.filters) // 2
+        if input_size(blocks, inputs.stamp) is None:
+            raise ValueError(f"stamps of {inputs.stamp} pixels are too small for {config.filters}")
         self.config, self.inputs = config, inputs
         first, second = config.dense_units
         channels = (len(inputs.channels), *config.filters)
         image_features = channels[-1]
         if config.reduction == "flatten":
-            image_features *= output_size(len(config.filters) // 2, inputs.stamp) ** 2
+            image_features *= output_size(blocks, inputs.stamp) ** 2
         self.dense_1 = dense(len(inputs.features), first)
         self.dense_2 = dense(first, second)
         self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
@@ -158,7 +164,7 @@ def head_weights(heads: nnx.Module) -> dict[str, Any]:
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
-def identity_norm(inputs: Inputs = ZTF.inputs) -> dict[str, Array]:
+def identity_norm(inputs: Inputs = DEFAULT.inputs) -> dict[str, Array]:
     """The weights "norm.*" of a single head that takes its features as they are.
 
     Example:

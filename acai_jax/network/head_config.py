@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import SURVEYS
 
 _COLUMNS_BESIDE: Final = {"_version": "version", "_std": "deviation", "_mi": "information"}
 _MAX_NAME: Final = 64  # of a class, as of a label
@@ -40,7 +40,11 @@ class HeadConfig:
     activation: Literal["relu", "elu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
-        if not self.filters or len(self.filters) % 2 or input_size(len(self.filters) // 2) is None:
+        blocks, largest = (
+            len(self.filters) // 2,
+            max(each.inputs.stamp for each in SURVEYS.values()),
+        )
+        if not self.filters or len(self.filters) % 2 or input_size(blocks, largest) is None:
             raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
         if min(*self.dense_units, *self.filters, self.head_units) < 1:
             raise ValueError(f"every layer needs a unit or more: {self}")
@@ -48,14 +52,14 @@ class HeadConfig:
             raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
 
 
-def input_size(blocks: int, stamp: int = ZTF.inputs.stamp) -> int | None:
-    """Rows and columns of the input that reach the output of `blocks` blocks; None for none.
+def input_size(blocks: int, stamp: int) -> int | None:
+    """Rows and columns of stamps that reach the output of `blocks` blocks; None for none.
 
     'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
     computed: 60 of 63 suffice for two blocks.
 
     Example:
-        >>> input_size(2)
+        >>> input_size(2, stamp=63)
         60
     """
     size = output_size(blocks, stamp)
@@ -66,7 +70,7 @@ def input_size(blocks: int, stamp: int = ZTF.inputs.stamp) -> int | None:
     return size
 
 
-def output_size(blocks: int, stamp: int = ZTF.inputs.stamp) -> int:
+def output_size(blocks: int, stamp: int) -> int:
     """Rows and columns of the feature map after `blocks` blocks."""
     size = stamp
     for _ in range(blocks):

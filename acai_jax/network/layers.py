@@ -6,8 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from acai_jax.network.separable import separable_conv
+from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Inputs
-from acai_jax.surveys.ztf import ZTF
 
 
 class SeparableConv(nnx.Module):
@@ -48,7 +48,7 @@ class FeatureNorm(nnx.Module):
         ([3.0, 3.0], Array(-999., dtype=float32))
     """
 
-    def __init__(self, inputs: Inputs = ZTF.inputs) -> None:
+    def __init__(self, inputs: Inputs = DEFAULT.inputs) -> None:
         count, self.missing = len(inputs.features), inputs.sentinel
         self.centre = Constant(jnp.zeros(count))
         self.scale = Constant(jnp.ones(count))

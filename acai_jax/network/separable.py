@@ -156,7 +156,7 @@ def fast_cpu_features(
     chunk = math.gcd(batch, CHUNK)
 
     def chunk_features(images: Float[Array, "n h w c"]) -> Float[Array, "k n o"]:
-        size = input_size(len(blocks))
+        size = input_size(len(blocks), images.shape[1])
         used = images[:, :size, :size]
         return lax.map(lambda head: _head_features(head, used), blocks)
 

@@ -18,7 +18,6 @@ from acai_jax.datasets.card import Card, CardExample
 from acai_jax.report.html import Picture
 from acai_jax.report.pictures import draw_image
 from acai_jax.report.themes import DPI, WIDTH, Theme, class_colour, draw_picture, short_name
-from acai_jax.surveys.ztf import FILTERS, STAMP_SIZE
 from acai_jax.times import DATES, UNIX_EPOCH_JD
 
 _BINS: Final = 48
@@ -26,7 +25,7 @@ _ON_SKY: Final = pl.col("ra").is_between(0, 360) & pl.col("dec").is_between(-90,
 _MAGNITUDES: Final = (-30.0, 40.0)  # [mag] beyond which nothing was measured
 _MAX_OBJECT: Final = 16  # letters
 _EXAMPLES_PER_ROW: Final = 2
-_STAMP_PIXELS: Final = 2 * STAMP_SIZE
+_STAMP_PIXELS: Final = 126  # of the page; a whole number for each pixel of ZTF's stamps
 _CAPTION_PIXELS: Final = 46
 _TITLE_PIXELS: Final = 34
 _GAP: Final = 6  # [pixel] between stamps
@@ -130,11 +129,11 @@ def _galactic_plane() -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " 
 
 
 def draw_magnitudes(card: Card) -> Picture:
-    """The distribution of magpsf for each class."""
+    """The distribution of magnitudes for each class."""
     return _draw_distributions(
         card,
-        "magpsf",
-        "magpsf [mag]",
+        card.survey.magnitude,
+        f"{card.survey.magnitude} [mag]",
         "Magnitude of the difference flux, each class scaled to its own peak.",
         lambda axes: None,
     )
@@ -157,9 +156,10 @@ def _draw_distributions(
     card: Card, column: str, axis: str, caption: str, finish: Callable[[Axes], None]
 ) -> Picture:
     """A histogram for each class, one below the other, over a common axis."""
-    field, (least, most) = ("jd", DATES) if column == "date" else (column, _MAGNITUDES)
+    time = card.survey.time
+    field, (least, most) = (time, DATES) if column == "date" else (column, _MAGNITUDES)
     known = card.alerts.filter(pl.col(field).is_between(least, most))
-    values = known.with_columns(date=pl.col("jd") - UNIX_EPOCH_JD).select("label", column)
+    values = known.with_columns(date=pl.col(time) - UNIX_EPOCH_JD).select("label", column)
     of_class = {
         label: values.filter(pl.col("label") == label)[column].to_numpy() for label in card.labels
     }
@@ -200,12 +200,14 @@ def _shown(column: str, value: float) -> str:
 
 def draw_filters(card: Card) -> Picture:
     """The share of each filter in each class."""
-    known = card.alerts.filter(pl.col("fid").is_not_null())
-    filters = sorted(known["fid"].unique())
+    band = card.survey.band
+    known = card.alerts.filter(pl.col(band).is_not_null())
+    filters = sorted(known[band].unique())
+    names = [card.survey.band_name(value) for value in filters]
     shares = {
         label: [
-            float((known.filter(pl.col("label") == label)["fid"] == fid).mean() or 0.0)  # type: ignore[arg-type]
-            for fid in filters
+            float((known.filter(pl.col("label") == label)[band] == value).mean() or 0.0)  # type: ignore[arg-type]
+            for value in filters
         ]
         for label in card.labels
     }
@@ -221,14 +223,14 @@ def draw_filters(card: Card) -> Picture:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of the class's alerts")
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
-        for fid, shade in zip(filters, shades, strict=True):
-            axes.barh(0, 0, color=theme.text, alpha=shade, label=_band(fid))
+        for name, shade in zip(names, shades, strict=True):
+            axes.barh(0, 0, color=theme.text, alpha=shade, label=name)
         figure.legend(loc="outside lower center", ncols=len(filters), columnspacing=1)
         return figure
 
     alt = "Bars of the share of each filter: " + "; ".join(
         f"{short_name(label)} "
-        + ", ".join(f"{part:.0%} {_band(fid)}" for fid, part in zip(filters, parts, strict=True))
+        + ", ".join(f"{part:.0%} {name}" for name, part in zip(names, parts, strict=True))
         for label, parts in shares.items()
     )
     caption = f"Filters, as a share of each class.{_left_out(card, known, 'a filter')}"
@@ -262,7 +264,7 @@ def draw_gallery(label: str, examples: Sequence[CardExample]) -> Picture:
                     draw_image(axes, image, logarithmic=channel < 2)
         return figure
 
-    names = ", ".join(example.objectId for example in examples)
+    names = ", ".join(example.object_id for example in examples)
     return draw_picture(
         draw,
         f"Science, template and difference stamps of {short_name(label)} alerts: {names}",
@@ -272,8 +274,8 @@ def draw_gallery(label: str, examples: Sequence[CardExample]) -> Picture:
 
 
 def _caption(example: CardExample) -> str:
-    magnitude = "" if example.magpsf is None else f"   {example.magpsf:.1f} mag"
-    return f"{example.objectId[:_MAX_OBJECT]}   {_band(example.fid)}{magnitude}"
+    magnitude = "" if example.magnitude is None else f"   {example.magnitude:.1f} mag"
+    return f"{example.object_id[:_MAX_OBJECT]}   {example.band}{magnitude}"
 
 
 def _bars(card: Card, theme: Theme) -> tuple[Figure, Axes]:
@@ -289,7 +291,3 @@ def _bars(card: Card, theme: Theme) -> tuple[Figure, Axes]:
 
 def _colour(card: Card, label: str) -> str:
     return class_colour(label, card.labels)
-
-
-def _band(fid: int) -> str:
-    return FILTERS.get(fid, f"fid {fid}")

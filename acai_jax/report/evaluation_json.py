@@ -39,10 +39,15 @@ def metrics_of(found: Evaluation, *, note: str | None = None) -> dict[str, Any]:
         "model": found.model,
         "source": dict(found.source),
         "alerts": len(found.table),
-        "objects": found.table["objectId"].n_unique(),
+        "objects": found.table[found.survey.object_id].n_unique(),
         "labels": dict(sorted(Counter(found.table["label"]).items())),
         "unscored": unscored(found),
-        "bootstrap": {"by": "objectId", "draws": found.draws, "seed": found.seed, "share": 0.95},
+        "bootstrap": {
+            "by": found.survey.object_id,
+            "draws": found.draws,
+            "seed": found.seed,
+            "share": 0.95,
+        },
         "heads": {name: _head(found, head) for name, head in found.heads.items()},
         "agreement": {"heads": list(found.heads), **found.agreement._asdict()},
     }
@@ -123,10 +128,12 @@ def _head(found: Evaluation, head: HeadEvaluation) -> dict[str, Any]:
 
 
 def _examples(found: Evaluation, head: str, kind: str) -> list[dict[str, Any]]:
+    survey = found.survey
     return [
         {
-            "candid": str(each.row["candid"]),  # more digits than JavaScript's numbers hold
-            "objectId": each.row["objectId"],
+            # more digits than JavaScript's numbers hold
+            survey.alert_id: str(each.row[survey.alert_id]),
+            survey.object_id: each.row[survey.object_id],
             "label": each.row["label"],
             "score": each.row[f"acai_{head}"],
             "score_against": each.row.get(f"acai_{head}_against"),

@@ -105,7 +105,7 @@ def write_report(
 
 def _introduction(found: Evaluation) -> str:
     count = len(found.heads)
-    alerts, objects = len(found.table), found.table["objectId"].n_unique()
+    alerts, objects = len(found.table), found.table[found.survey.object_id].n_unique()
     known = {label for head in found.heads.values() for label in head.positives}
     others = Counter(label for label in found.table["label"] if label not in known)
     words = [
@@ -245,8 +245,8 @@ def _gallery(found: Evaluation) -> str:
         ("error", "distance from the label", True),
         ("score", "score, highest first", True),
         ("score", "score, lowest first", False),
-        ("magpsf", "magpsf, brightest first", False),
-        ("jd", "date, latest first", True),
+        ("magnitude", f"{found.survey.magnitude}, brightest first", False),
+        ("time", "date, latest first", True),
     ]
     exhibits = [_exhibit(found, place, each) for place, each in enumerate(found.examples)]
     return html.gallery("Filter and sort the alerts", exhibits, filters, orders)

@@ -11,7 +11,7 @@ from PIL import Image
 from acai_jax.alerts.stamps import Images
 from acai_jax.report.html import Exhibit
 from acai_jax.report.pictures import stretch
-from acai_jax.surveys.ztf import FILTERS, KEY_FEATURES, STAMP_SIZE
+from acai_jax.surveys import survey_of_table
 from acai_jax.times import utc
 
 _GAP: Final = 3  # [pixel] between stamps
@@ -28,7 +28,7 @@ def alert_exhibit(
     groups: Mapping[str, str],
     numbers: Mapping[str, float],
 ) -> Exhibit:
-    """The card of one alert; it can be sorted by jd and magpsf, too.
+    """The card of one alert; it can be sorted by "time" and "magnitude", too.
 
     Args:
         row: of a table of scores.
@@ -44,34 +44,36 @@ def alert_exhibit(
         >>> dict(alert_exhibit(row, None, "h", text="", groups={}, numbers={}).facts)
         {'score h': '0.9700', 'filter': 'g', 'date': '2020-02-21', 'magpsf': '18.5 mag'}
     """
+    survey = survey_of_table(row)
+    object_id, alert_id = str(row[survey.object_id]), f"{survey.alert_id} {row[survey.alert_id]}"
     scores = [
         (f"score {name}", f"{row[f'acai_{name}']:.4f}")
         for name in heads
         if row[f"acai_{name}"] is not None
     ]
     features = [
-        (name, f"{_shown(row[name])}{f' {unit}' if unit else ''}")
-        for name, unit in KEY_FEATURES
+        (name, f"{_shown(row[name])} {survey.units[name]}".strip())
+        for name in survey.key_fields
         if row.get(name) is not None
     ]
-    date = utc(row["jd"])
+    date = utc(row[survey.time])
     seen = [] if date is None else [("date", f"{date:%Y-%m-%d}")]
     return Exhibit(
-        png=None if images is None else stamps_png(images),
-        alt=f"Science, template and difference stamp of {row['objectId']}, candid {row['candid']}",
-        title=str(row["objectId"]),
-        text=f"{text}\ncandid {row['candid']}".strip(),
+        png=None if images is None else stamps_png(images, survey.inputs.stamp),
+        alt=f"Science, template and difference stamp of {object_id}, {alert_id}",
+        title=object_id,
+        text=f"{text}\n{alert_id}".strip(),
         facts=[
             *scores,
-            ("filter", FILTERS.get(row["fid"], f"fid {row['fid']}")),
+            ("filter", survey.band_name(row[survey.band])),
             *seen,
             *features,
         ],
         groups=groups,
         numbers={
             **numbers,
-            "magpsf": _FAINTEST if row.get("magpsf") is None else row["magpsf"],
-            "jd": 0.0 if date is None else row["jd"],
+            "magnitude": _FAINTEST if (found := row.get(survey.magnitude)) is None else found,
+            "time": 0.0 if date is None else row[survey.time],
         },
     )
 
@@ -80,20 +82,25 @@ def _shown(value: int | float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def stamps_png(images: Images) -> bytes:
+def stamps_png(images: Images, side: int) -> bytes:
     """Science, template and difference side by side, a pixel for a pixel; transparent where none.
 
+    Args:
+        images: of one alert.
+        side: pixels along each side, of larger ones theirs.
+
     Example:
-        >>> stamps_png((None, None, np.ones((63, 63), np.float32)))[1:4]
+        >>> stamps_png((None, None, np.ones((63, 63), np.float32)), 63)[1:4]
         b'PNG'
     """
-    width = len(images) * STAMP_SIZE + (len(images) - 1) * _GAP
-    canvas = np.full((STAMP_SIZE, width), _NO_DATA, np.uint8)
+    side = max([side, *(max(image.shape) for image in images if image is not None)])
+    width = len(images) * side + (len(images) - 1) * _GAP
+    canvas = np.full((side, width), _NO_DATA, np.uint8)
     for channel, image in enumerate(images):
         if image is None:
             continue
         shown = stretch(image, logarithmic=channel < 2)
-        left = channel * (STAMP_SIZE + _GAP)
+        left = channel * (side + _GAP)
         indices = np.where(np.isnan(shown), _NO_DATA, np.nan_to_num(shown) * (_NO_DATA - 1))
         canvas[: image.shape[0], left : left + image.shape[1]] = np.rint(indices)
     picture = Image.fromarray(canvas, "P")

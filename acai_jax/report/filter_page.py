@@ -19,7 +19,6 @@ from acai_jax.filters.trial import UNKNOWN, UNSCORED, Trial
 from acai_jax.report import html
 from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.report.themes import WIDTH, Theme, draw_picture
-from acai_jax.surveys.ztf import FILTERS
 from acai_jax.times import utc
 
 MOST_SHOWN: Final = 150
@@ -79,7 +78,7 @@ def write_filter_report(
     Args:
         trial: what to report.
         folder: where to put the page; an earlier one is replaced.
-        images: stamps by candid, of those alerts of which they can be had.
+        images: stamps by the alerts' identifiers, of those alerts of which they can be had.
         name: of the filter.
         why: what the filter is for.
         facts: what else there is to say, such as where the table lies.
@@ -232,7 +231,7 @@ def _group_table(trial: Trial, key: str, groups: pl.DataFrame) -> str:
 
 
 def _gallery(trial: Trial, images: Mapping[int, Images]) -> str:
-    shown = shown_alerts(trial)
+    shown, survey = shown_alerts(trial), trial.survey
     if not len(shown):
         return html.paragraph("Nothing passes: there is nothing to show.")
     words = [_PASSED]
@@ -240,7 +239,7 @@ def _gallery(trial: Trial, images: Mapping[int, Images]) -> str:
         words.append(
             f"The {len(shown)} newest are shown, and {left_out:,} more objects are left out."
         )
-    if without := sum(candid not in images for candid in shown["candid"]):
+    if without := sum(alert not in images for alert in shown[survey.alert_id]):
         words.append(
             f"The packets of {without} of these alerts were not found, so they have no stamps."
         )
@@ -248,7 +247,7 @@ def _gallery(trial: Trial, images: Mapping[int, Images]) -> str:
     choices = {
         "class": ("largest score", {row["class"]: class_name(row["class"]) for row in rows}),
         "night": ("night", {row["night"]: row["night"] for row in rows}),
-        "band": ("filter", {_band(row): _band(row) for row in rows}),
+        "band": ("filter", {name: name for name in map(survey.band_name, shown[survey.band])}),
     }
     if "label" in shown.columns:
         choices["label"] = ("label", {row["label"]: class_name(row["label"]) for row in rows})
@@ -258,15 +257,15 @@ def _gallery(trial: Trial, images: Mapping[int, Images]) -> str:
         if len(values) > 1
     }
     orders = [
-        ("jd", "date, latest first", True),
-        ("jd", "date, earliest first", False),
-        ("magpsf", "magpsf, brightest first", False),
+        ("time", "date, latest first", True),
+        ("time", "date, earliest first", False),
+        ("magnitude", f"{survey.magnitude}, brightest first", False),
         *(
             (f"score{place}", f"score {head}, highest first", True)
             for place, head in enumerate(trial.heads)
         ),
     ]
-    exhibits = [_exhibit(trial, row, images.get(row["candid"])) for row in rows]
+    exhibits = [_exhibit(trial, row, images.get(row[survey.alert_id])) for row in rows]
     return html.paragraph(" ".join(words)) + html.gallery(
         "Filter and sort the alerts", exhibits, filters, orders
     )
@@ -277,7 +276,7 @@ def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> htm
     text = class_name(best)
     if best != UNSCORED:
         text += f": {row[f'acai_{best}']:.4f}"
-    if date := utc(row["jd"]):
+    if date := utc(row[trial.survey.time]):
         text += f"; {date:%Y-%m-%d %H:%M} UTC"
     if row["passing"] > 1:
         text += f"; {row['passing']:,} alerts pass"
@@ -289,17 +288,13 @@ def _exhibit(trial: Trial, row: Mapping[str, Any], images: Images | None) -> htm
         groups={
             "class": best,
             "night": row["night"],
-            "band": _band(row),
+            "band": trial.survey.band_name(row[trial.survey.band]),
             **({"label": row["label"]} if "label" in row else {}),
         },
         numbers={
             f"score{place}": row[f"acai_{head}"] or 0.0 for place, head in enumerate(trial.heads)
         },
     )
-
-
-def _band(row: Mapping[str, Any]) -> str:
-    return FILTERS.get(row["fid"], f"fid {row['fid']}")
 
 
 def _facts(trial: Trial, facts: Mapping[str, str]) -> list[list[str]]:

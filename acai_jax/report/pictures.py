@@ -13,7 +13,6 @@ from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.stamps import Image, decode_stamp
 from acai_jax.classes import CLASS_NAMES
 from acai_jax.errors import StampError
-from acai_jax.surveys.ztf import FILTERS, KEY_FEATURES
 
 # Okabe and Ito's colours, which colour-blind readers tell apart
 CLASS_COLOURS: Final = {
@@ -58,24 +57,25 @@ def draw_alert(
     titles = ("Science", "Template", "Difference")
     for index, (title, data) in enumerate(zip(titles, packet.cutouts, strict=True)):
         axes = figure.add_subplot(grid[0, 2 * index : 2 * index + 2])
-        draw_stamp(axes, data, logarithmic=title != "Difference")
+        draw_stamp(axes, data, packet.survey.largest_stamp, logarithmic=title != "Difference")
         axes.set_title(title)
     _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
     _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
-    band = FILTERS.get(int(_number(packet, "fid")), "?")
+    survey = packet.survey
+    band = survey.bands.get(packet.fields.get(survey.band), "?")
     figure.suptitle(
-        f"{packet.objectId}    candid {packet.candid}\n"
-        f"JD {_number(packet, 'jd'):.5f}   {band} band   "
+        f"{packet.object_id}    {survey.alert_id} {packet.alert_id}\n"
+        f"JD {_number(packet, survey.time):.5f}   {band} band   "
         f"RA {_number(packet, 'ra'):.5f}°   Dec {_number(packet, 'dec'):+.5f}°   preset {preset}",
         fontsize=12,
     )
     figure.savefig(path, dpi=130, format="png")
 
 
-def draw_stamp(axes: Axes, data: bytes | None, *, logarithmic: bool) -> None:
+def draw_stamp(axes: Axes, data: bytes | None, side: int, *, logarithmic: bool) -> None:
     """Draws one cutout into `axes`, or the reason why there is none to draw."""
     try:
-        draw_image(axes, decode_stamp(data), logarithmic=logarithmic)
+        draw_image(axes, decode_stamp(data, side), logarithmic=logarithmic)
     except StampError as error:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -147,10 +147,10 @@ def _draw_scores(axes: Axes, scores: Mapping[str, float | None], reason: str | N
 def _draw_features(axes: Axes, packet: AlertPacket, used_drb: str | None) -> None:
     axes.axis("off")
     rows = []
-    for name, unit in KEY_FEATURES:
-        value = packet.candidate.get(name)
+    for name in packet.survey.key_fields:
+        value, unit = packet.fields.get(name), packet.survey.units[name]
         text = "null" if value is None else f"{value:.4g}" if isinstance(value, float) else value
-        if name == "drb" and used_drb:
+        if name == packet.survey.replaced and used_drb:
             unit = f"(used: {used_drb})"
         rows.append(f"{name:<11}{text:>9} {unit}")
     half = (len(rows) + 1) // 2
@@ -167,5 +167,5 @@ def _draw_features(axes: Axes, packet: AlertPacket, used_drb: str | None) -> Non
 
 
 def _number(packet: AlertPacket, name: str) -> float:
-    value = packet.candidate.get(name)
+    value = packet.fields.get(name)
     return float(value) if isinstance(value, int | float) else math.nan

@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Survey
-from acai_jax.surveys.ztf import ZTF
 
 
 def score_columns(columns: Iterable[str]) -> list[str]:
@@ -19,7 +19,7 @@ def score_columns(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name.startswith("acai_") and not name.endswith("_version")]
 
 
-def score_table_schema(classes: Iterable[str], survey: Survey = ZTF) -> Mapping[str, Any]:
+def score_table_schema(classes: Iterable[str], survey: Survey = DEFAULT) -> Mapping[str, Any]:
     """Column -> polars type of the score table for these classes and a survey's alerts.
 
     Example:
@@ -37,7 +37,7 @@ def score_table_schema(classes: Iterable[str], survey: Survey = ZTF) -> Mapping[
     return schema
 
 
-def column_type(field: str, survey: Survey = ZTF) -> Any:
+def column_type(field: str, survey: Survey) -> Any:
     """Polars type of a field of an alert, in every table."""
     if field in survey.text_fields:
         return pl.String()

@@ -10,7 +10,7 @@ import polars as pl
 
 from acai_jax.alerts.sources import Paths, source_files
 from acai_jax.score.parts import PartWriter, check_output
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:  # with it comes JAX, for which mistakes need not wait
     from acai_jax.score.scorer import Scorer

@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jax
 import loky
@@ -24,7 +24,7 @@ from acai_jax.network.drb import BraaiStandIn, pad_rows
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.score.columns import score_table_schema
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 PUBLISHED: Final = "published"
 _CPU_BATCHES: Final = (1, 8, 16, 32, 128)
@@ -77,8 +77,7 @@ class Scorer:
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
         inputs = bank.survey.inputs
-        side, channels = inputs.stamp, len(inputs.channels)
-        self._shapes = (len(inputs.features),), (side, side, channels)
+        self._shapes = (len(inputs.features),), inputs.triplet
 
     @classmethod
     def load(
@@ -256,9 +255,10 @@ class Scorer:
         missing = np.isnan(features).any(1)  # `drb` alone may be, and waits for braai
         if missing.any():
             drb, reason = self._braai.drb(prepared.triplets[missing])
-            features[missing, self.bank.survey.inputs.features.index("drb")] = drb
+            name = cast(str, self.bank.survey.replaced)
+            features[missing, self.bank.survey.inputs.features.index(name)] = drb
             for row, value in zip(accepted[missing], drb, strict=True):
-                columns["drb"][row] = None if reason else float(value)
+                columns[name][row] = None if reason else float(value)
                 columns["drb_source"][row] = None if reason else "braai"
                 columns["reason"][row] = reason
         largest = self._batches[-1]  # other chunks are scored beside this one, in other threads

@@ -64,7 +64,7 @@ class Stream:
         self._ledger = Ledger()
         self._intake: Intake[Message] = Intake(settings.batch_size, settings.batch_seconds)
         hooks = Hooks(self._on_commit, self._ledger.renew, self._on_revoke, self._on_lost)
-        self._reader = Reader(settings, connection, self._intake, hooks)
+        self._reader = Reader(settings, work.survey, connection, self._intake, hooks)
         self._sender: TransactionalSender | None = None
         self._working = ThreadPoolExecutor(2)
         self._writing = ThreadPoolExecutor(1)

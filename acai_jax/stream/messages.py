@@ -13,9 +13,9 @@ from acai_jax.alerts import avro
 from acai_jax.alerts.packet import reject_of
 from acai_jax.alerts.sources import Paths, encoded_alerts
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import SURVEYS
 
-_WANTED: Final = frozenset({"candidate"})  # all that is looked at; messages hold all fields
+_WANTED: Final = frozenset(each.record for each in SURVEYS.values())  # all that is looked at
 _AVRO_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _INT64: Final = range(-(2**63), 2**63)
@@ -101,9 +101,12 @@ def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:
 
 
 def _jd(record: Mapping[str, Any]) -> float | None:
-    fields = record.get(ZTF.record)
-    jd = fields.get(ZTF.time) if isinstance(fields, Mapping) else None
-    return float(jd) if isinstance(jd, int | float) and math.isfinite(jd) else None
+    for survey in SURVEYS.values():
+        if isinstance(record.get(survey.record), Mapping):
+            arranged = survey.arrange(record) if survey.arrange else record
+            time = arranged[survey.record].get(survey.time)
+            return float(time) if isinstance(time, int | float) and math.isfinite(time) else None
+    return None
 
 
 def avro_message(record: Mapping[str, Any]) -> bytes:

@@ -13,28 +13,33 @@ from typing import Any, Final
 import fastavro
 import polars as pl
 
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys.base import Survey
 
 _KINDS: Final = {"float": "float", "double": "double", "integer": "long", "text": "string"}
-_FIELDS: Final[Mapping[str, str]] = {
-    ZTF.alert_id: "long",
-    ZTF.object_id: "string",
-    **{name: _KINDS[ZTF.kinds[name]] for name in ZTF.required_fields},
-    **{name: f"{_KINDS[ZTF.kinds[name]]}?" for name in ZTF.message_fields},
-    "drb_source": "string?",
-    "preset": "string",
-    "reason": "string?",
-}
 _SYNC: Final = b"acai_jax.scores "  # 16 bytes; the same alert makes the same message
 
 
-def score_schema(classes: Sequence[str]) -> dict[str, Any]:
+def _fields(survey: Survey) -> dict[str, str]:
+    """Name -> kind of what a message says of an alert."""
+    return {
+        survey.alert_id: "long",
+        survey.object_id: "string",
+        **{name: _KINDS[survey.kinds[name]] for name in survey.required_fields},
+        **{name: f"{_KINDS[survey.kinds[name]]}?" for name in survey.message_fields},
+        "drb_source": "string?",
+        "preset": "string",
+        "reason": "string?",
+    }
+
+
+def score_schema(classes: Sequence[str], survey: Survey) -> dict[str, Any]:
     """Avro schema of a message: the alert, and `classifications` by the names of Kowalski.
 
     A score is null where the alert could not be scored; `reason` then says why.
 
     Example:
-        >>> schema = score_schema(("h",))
+        >>> from acai_jax.surveys import SURVEYS
+        >>> schema = score_schema(("h",), SURVEYS["ztf"])
         >>> [field["name"] for field in schema["fields"][-1]["type"]["fields"]]
         ['acai_h', 'acai_h_version']
     """
@@ -44,7 +49,7 @@ def score_schema(classes: Sequence[str]) -> dict[str, Any]:
         for field in (_field(f"acai_{name}", "float?"), _field(f"acai_{name}_version", "string"))
     ]
     record = {"type": "record", "name": "classifications", "fields": classifications}
-    fields = [_field(name, kind) for name, kind in _FIELDS.items()]
+    fields = [_field(name, kind) for name, kind in _fields(survey).items()]
     return {
         "type": "record",
         "name": "scores",
@@ -58,12 +63,15 @@ class ScoreEncoder:
 
     Args:
         classes: of the model.
+        survey: of the alerts.
 
     Example:
-        >>> encoder = ScoreEncoder(("h",))
-        >>> row = dict.fromkeys(_FIELDS) | {"candid": 7, "objectId": "ZTF18a", "preset": "acai"}
-        >>> row |= dict.fromkeys(ZTF.required_fields, 1)
-        >>> table = pl.DataFrame(row | {"acai_h": 0.5, "acai_h_version": "1"})
+        >>> from acai_jax.surveys import SURVEYS
+        >>> encoder = ScoreEncoder(("h",), SURVEYS["ztf"])
+        >>> row = {"candid": 7, "objectId": "ZTF18a", "jd": 2.0, "ra": 1.0, "dec": 1.0, "fid": 1}
+        >>> row |= {"programid": 1, "magpsf": 18.5, "drb": None, "drb_source": None}
+        >>> row |= {"preset": "acai", "reason": None, "acai_h": 0.5, "acai_h_version": "1"}
+        >>> table = pl.DataFrame(row)
         >>> (record,) = encoder.records(table)
         >>> next(fastavro.reader(io.BytesIO(encoder.message(record))))["classifications"]
         {'acai_h': 0.5, 'acai_h_version': '1'}
@@ -71,17 +79,18 @@ class ScoreEncoder:
         '{"candid": 7,'
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], survey: Survey) -> None:
+        self._fields = tuple(_fields(survey))
         self._names = tuple(
             name for each in classes for name in (f"acai_{each}", f"acai_{each}_version")
         )
-        self._schema = fastavro.parse_schema(score_schema(classes))
+        self._schema = fastavro.parse_schema(score_schema(classes, survey))
 
     def records(self, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
         """What is said of each row; what is no number is null, as JSON has no other word for it."""
         # no other columns: a timestamp may be beyond what Python can hold
-        for row in rows.select(*_FIELDS, *self._names).iter_rows(named=True):
-            fields = {name: _finite(row[name]) for name in _FIELDS}
+        for row in rows.select(*self._fields, *self._names).iter_rows(named=True):
+            fields = {name: _finite(row[name]) for name in self._fields}
             yield fields | {"classifications": {name: _finite(row[name]) for name in self._names}}
 
     def message(self, record: Mapping[str, Any]) -> bytes:

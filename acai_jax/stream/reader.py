@@ -18,6 +18,7 @@ from acai_jax.stream.kafka import (
     partitions,
 )
 from acai_jax.stream.settings import StreamSettings, later_topics, night_topics
+from acai_jax.surveys.base import Survey
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
@@ -50,6 +51,7 @@ class Reader:
 
     Args:
         settings: of the stream.
+        survey: whose topics are read where the settings name none.
         connection: to the brokers.
         intake: takes messages, and is told of partitions.
         hooks: are called when the brokers have news.
@@ -61,11 +63,12 @@ class Reader:
     def __init__(
         self,
         settings: StreamSettings,
+        survey: Survey,
         connection: Connection,
         intake: "Intake[Message]",
         hooks: Hooks,
     ) -> None:
-        self._settings = settings
+        self._settings, self._survey = settings, survey
         self._connection = connection
         self._intake = intake
         self._hooks = hooks
@@ -84,11 +87,12 @@ class Reader:
             StreamError: one is missing, and will not come by itself.
         """
         there = existing_topics(self._consumer)
-        wanted = self._settings.topics or night_topics(_today(), self._settings.programid)
+        settings = self._settings
+        wanted = settings.topics or night_topics(self._survey, _today(), settings.programid)
         missing = [topic for topic in wanted if topic not in there]
-        if self._settings.topics and missing:
-            raise StreamError(f"no topic {missing[0]} on {self._settings.bootstrap_servers}")
-        if self._settings.until_end:
+        if settings.topics and missing:
+            raise StreamError(f"no topic {missing[0]} on {settings.bootstrap_servers}")
+        if settings.until_end:
             wanted = tuple(topic for topic in wanted if topic in there)
             if not wanted:
                 raise StreamError(f"no topic {missing[0]}, nor of the night after: nothing to read")
@@ -108,7 +112,7 @@ class Reader:
         """Goes on to the topic of the next night, once it has begun."""
         if self._settings.topics or self._settings.until_end:
             return
-        topics = later_topics(self._topics, _today(), self._settings.programid)
+        topics = later_topics(self._topics, self._survey, _today(), self._settings.programid)
         if topics != self._topics:
             self._topics = topics
             self.subscribe()

@@ -19,7 +19,7 @@ from acai_jax.stream.extra import require
 from acai_jax.stream.kafka import Connection, code
 from acai_jax.stream.messages import Message, alert_messages
 from acai_jax.stream.settings import ClientSettings, check_topic
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import SURVEYS
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
@@ -307,7 +307,8 @@ def _in_time(
         if isinstance(message, Reject):
             rejects.append((message, 0))
         elif message.jd is None:
-            reason = f"missing field: {ZTF.record}.{ZTF.time}, which its own timing needs"
+            field = " or ".join(f"{each.record}.{each.time}" for each in SURVEYS.values())
+            reason = f"missing field: {field}, which its own timing needs"
             rejects.append((Reject(reason, origin=message.origin), 0))
         else:
             try:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from acai_jax.errors import StreamError
-from acai_jax.surveys.ztf import ZTF, Preset
+from acai_jax.surveys import SURVEYS, Preset
+from acai_jax.surveys.base import Survey
 
 ENVIRONMENT: Final = "ACAI_JAX_KAFKA_"
 """Prefix of environment variables: ACAI_JAX_KAFKA_SASL_PASSWORD sets sasl.password."""
@@ -55,8 +56,9 @@ class StreamSettings:
     Attributes:
         bootstrap_servers: HOST:PORT of one or more brokers, with commas.
         out: folder for scores, rejects and the alerts that pass filters.
-        topics: to read; by default ZTF's topics of today's and yesterday's night (UT).
-        programid: of the default topics; 1 is public.
+        topics: to read; by default those of the model's survey for today's and yesterday's night
+            (UT).
+        programid: of the default topics, where the survey has one for each programme; 1 is public.
         group: consumer group; workers of one group share the partitions.
         preset: whose preprocessing to follow; by default that of the model's training.
         start: where a group begins that has read nothing yet.
@@ -113,9 +115,10 @@ class StreamSettings:
             raise StreamError("--batch-size takes 1 to 10,000")
         if not 0 < self.batch_seconds <= 60:
             raise StreamError("--batch-seconds takes up to 60, and more than 0")
-        if self.programid not in ZTF.programmes:
-            known = ", ".join(map(str, ZTF.programmes[:-1]))
-            raise StreamError(f"--programid takes {known} or {ZTF.programmes[-1]}")
+        programmes = sorted({each for survey in SURVEYS.values() for each in survey.programmes})
+        if self.programid not in programmes:
+            known = ", ".join(map(str, programmes[:-1]))
+            raise StreamError(f"--programid takes {known} or {programmes[-1]}")
         if self.to_topic is not None and self.to_topic in self.topics:
             raise StreamError(f"--to-topic {self.to_topic} is one of the topics to read")
 
@@ -220,30 +223,31 @@ def check_topic(name: str) -> None:
         raise StreamError(f"no name of a topic: {name!r:.80}")
 
 
-def night_topics(today: datetime.date, programid: int) -> tuple[str, str]:
-    """ZTF's topics of the night of `today` (UT) and of the one before.
+def night_topics(survey: Survey, today: datetime.date, programid: int) -> tuple[str, ...]:
+    """A survey's topics of the night of `today` (UT) and of the one before; they may be the same.
 
     Example:
-        >>> night_topics(datetime.date(2026, 1, 1), 1)
+        >>> night_topics(SURVEYS["ztf"], datetime.date(2026, 1, 1), 1)
         ('ztf_20251231_programid1', 'ztf_20260101_programid1')
     """
-    yesterday = today - datetime.timedelta(days=1)
-    return _night_topic(yesterday, programid), _night_topic(today, programid)
+    nights = (today - datetime.timedelta(days=1), today)
+    return tuple(dict.fromkeys(_night_topic(survey, night, programid) for night in nights))
 
 
 def later_topics(
-    subscribed: tuple[str, ...], today: datetime.date, programid: int
+    subscribed: tuple[str, ...], survey: Survey, today: datetime.date, programid: int
 ) -> tuple[str, ...]:
     """The topics to read after midnight: tonight's too, and those that may still hold messages.
 
     Example:
-        >>> later_topics(("ztf_20251201_programid1",), datetime.date(2026, 1, 1), 1)
+        >>> topics = ("ztf_20251201_programid1",)
+        >>> later_topics(topics, SURVEYS["ztf"], datetime.date(2026, 1, 1), 1)
         ('ztf_20251231_programid1', 'ztf_20260101_programid1')
     """
-    oldest = _night_topic(today - datetime.timedelta(days=_NIGHTS_KEPT), programid)
+    oldest = _night_topic(survey, today - datetime.timedelta(days=_NIGHTS_KEPT), programid)
     kept = {topic for topic in subscribed if topic >= oldest}
-    return tuple(sorted(kept | {*night_topics(today, programid)}))
+    return tuple(sorted(kept | {*night_topics(survey, today, programid)}))
 
 
-def _night_topic(night: datetime.date, programid: int) -> str:
-    return ZTF.topic.format(night=night, programme=programid)
+def _night_topic(survey: Survey, night: datetime.date, programid: int) -> str:
+    return survey.topic.format(night=night, programme=programid)

@@ -8,7 +8,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -18,7 +18,7 @@ from acai_jax.stream.metrics import Metrics
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE, StreamTable
 from acai_jax.stream.work import PLACE_KEY, Outcome
-from acai_jax.surveys.ztf import ZTF, Preset
+from acai_jax.surveys import Preset
 from acai_jax.times import UNIX_EPOCH_JD
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 Messages = list[tuple[str, bytes, bytes]]
 """(topic, key, value) of each."""
-
-_REJECT_COLUMNS: Final = {
-    ZTF.alert_id: pl.Int64(),
-    ZTF.object_id: pl.String(),
-    "reason": pl.String(),
-    **PLACE,
-    "sha256": pl.String(),
-    "raw": pl.Binary(),
-}
 
 
 class Sinks:
@@ -53,15 +44,16 @@ class Sinks:
     def __init__(
         self, settings: StreamSettings, bank: HeadBank, preset: Preset, metrics: Metrics
     ) -> None:
-        self._settings = settings
+        self._settings, self._survey = settings, bank.survey
         self._metrics = metrics
         model = {f"acai_{c}_version": str(bank.provenance[c]["version"]) for c in bank.classes}
         model["preset"] = preset
+        alert_id = bank.survey.alert_id
         self._filters = {
-            name: StreamTable(settings.out / "filters" / name, (ZTF.alert_id,), model)
+            name: StreamTable(settings.out / "filters" / name, (alert_id,), model)
             for name in dict.fromkeys(settings.filters)
         }
-        self._scores = StreamTable(settings.out / "scores", (ZTF.alert_id,), model)
+        self._scores = StreamTable(settings.out / "scores", (alert_id,), model)
         identity = ("offset", "partition", "topic", "sha256")
         self._rejects = StreamTable(settings.out / "rejects", identity)
 
@@ -90,11 +82,11 @@ class Sinks:
         rejected = self._write_rejects(messages, outcome.table)
         ours, new, upgraded = self._scores.add(outcome.table.filter(outcome.decoded))
         topic = self._settings.to_topic
-        out = _messages(topic, ours, outcome)
+        out = self._messages(topic, ours, outcome)
         for name, table in self._filters.items():
             passed = outcome.passed[name].join(ours, on=PLACE_KEY, how="semi")
             self._metrics.passed.labels(name).inc(len(table.add(passed).new))
-            out += _messages(topic and f"{topic}_{name}", passed, outcome)
+            out += self._messages(topic and f"{topic}_{name}", passed, outcome)
         if self._settings.to_stdout:
             _print("".join(outcome.lines[place] for place in ours.select(PLACE_KEY).iter_rows()))
         if send is not None:
@@ -116,7 +108,17 @@ class Sinks:
             pl.Series("raw", raw, pl.Binary),
             pl.Series("sha256", [hashlib.sha256(each).hexdigest() for each in raw], pl.String),
         )
-        return self._rejects.add(rejects.select(list(_REJECT_COLUMNS))).new["reason"]
+        identifiers = (self._survey.alert_id, self._survey.object_id)
+        columns = (*identifiers, "reason", *PLACE, "sha256", "raw")
+        return self._rejects.add(rejects.select(columns)).new["reason"]
+
+    def _messages(self, topic: str | None, rows: pl.DataFrame, outcome: Outcome) -> Messages:
+        """A message for each row; the key is the alert's identifier, in digits."""
+        if topic is None:
+            return []
+        keys = (str(alert_id).encode() for alert_id in rows[self._survey.alert_id])
+        values = (outcome.encoded[place] for place in rows.select(PLACE_KEY).iter_rows())
+        return [(topic, *message) for message in zip(keys, values, strict=True)]
 
     def _count(self, consumed: int, scored: int, reasons: pl.Series) -> None:
         metrics = self._metrics
@@ -129,19 +131,10 @@ class Sinks:
 
     def _observe(self, ours: pl.DataFrame) -> None:
         now = time.time()
-        taken = (ours[ZTF.time] - UNIX_EPOCH_JD) * 86400
+        taken = (ours[self._survey.time] - UNIX_EPOCH_JD) * 86400
         self._metrics.observe_latency("jd", now - taken)
         sent = ours["timestamp"].drop_nulls().to_physical() / 1000
         self._metrics.observe_latency("message", now - sent)
-
-
-def _messages(topic: str | None, rows: pl.DataFrame, outcome: Outcome) -> Messages:
-    """A message for each row; the key is the candid, in digits."""
-    if topic is None:
-        return []
-    keys = (str(alert_id).encode() for alert_id in rows[ZTF.alert_id])
-    values = (outcome.encoded[place] for place in rows.select(PLACE_KEY).iter_rows())
-    return [(topic, *message) for message in zip(keys, values, strict=True)]
 
 
 def _print(text: str) -> None:

@@ -26,7 +26,7 @@ import polars as pl
 
 from acai_jax.errors import OutputError
 from acai_jax.files import sync, write_atomically, write_file
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import survey_of_table
 
 PLACE: Final[Mapping[str, pl.DataType]] = {
     "topic": pl.String(),
@@ -290,12 +290,13 @@ def _standing(table: pl.LazyFrame) -> pl.LazyFrame:
     names = table.collect_schema().names()
     if not {"preset", "reason"} <= {*names}:  # no table of scores, or all have them
         return table
-    alert = [ZTF.alert_id, "preset", *(name for name in names if name.endswith("_version"))]
+    alert_id = survey_of_table(names).alert_id
+    alert = [alert_id, "preset", *(name for name in names if name.endswith("_version"))]
     unscored = table.filter(~_SCORED).select(*alert, "reason").collect()
     if unscored.is_empty():  # nearly always; then the table is read as it is
         return table
-    candids = unscored[ZTF.alert_id].unique().implode()
-    scored = table.filter(_SCORED, pl.col(ZTF.alert_id).is_in(candids)).select(alert).collect()
+    alerts = unscored[alert_id].unique().implode()
+    scored = table.filter(_SCORED, pl.col(alert_id).is_in(alerts)).select(alert).collect()
     replaced = unscored.join(scored, on=alert, how="semi", nulls_equal=True).unique()
     return table.join(
         replaced.lazy(),

@@ -19,7 +19,7 @@ from acai_jax.stream.outputs import ScoreEncoder
 from acai_jax.stream.registry import SchemaRegistry
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -58,6 +58,9 @@ class Work:
         scorer: scores alerts.
         registry: where schemas are that messages only have the number of.
 
+    Attributes:
+        survey: of the alerts.
+
     Raises:
         FilterError: there is no such filter, or it does not fit the table.
     """
@@ -69,10 +72,13 @@ class Work:
         self._scorer = scorer
         self._registry = registry
         self._preset: Preset = settings.preset or scorer.bank.preset
-        self._encoder = ScoreEncoder(scorer.bank.classes)
-        nothing = pl.DataFrame(schema={**score_table_schema(scorer.bank.classes), **PLACE})
+        classes, survey = scorer.bank.classes, scorer.bank.survey
+        self.survey = survey
+        self._encoder = ScoreEncoder(classes, survey)
+        nothing = pl.DataFrame(schema={**score_table_schema(classes, survey), **PLACE})
         self._filters = {
-            name: named_filter(name, settings.filters_file).where for name in settings.filters
+            name: named_filter(name, settings.filters_file, survey).where
+            for name in settings.filters
         }
         for where in self._filters.values():
             apply_filter(nothing, where)  # a mistake in it is found now

@@ -1,17 +1,22 @@
 """Who sends alerts: every fact about a survey, and nothing else knows it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from acai_jax.errors import TableError
 from acai_jax.surveys.base import Other, Survey
 from acai_jax.surveys.others import OTHERS
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys.ztf import ZTF, DrbSource, Preset
+
+__all__ = ["DEFAULT", "MARKS", "SURVEYS", "DrbSource", "Preset", "recognise", "survey_of_table"]
 
 SURVEYS: Final[Mapping[str, Survey]] = {ZTF.name: ZTF}
 """The surveys whose alerts are read, by name."""
+DEFAULT: Final = ZTF
+"""Of packets, checkpoints and datasets that name none: when they were made, there was no other."""
 
-_KNOWN: Final = (*SURVEYS.values(), *OTHERS)
+_KNOWN: Final = (*OTHERS, *SURVEYS.values())
 _BY_NAMESPACE: Final = {word: known for known in _KNOWN for word in known.signs.namespaces}
 _BEGINNINGS: Final = tuple(
     (beginning, known) for known in _KNOWN for beginning in known.signs.beginnings
@@ -41,10 +46,31 @@ def recognise(schema_name: str | None, record: Mapping[str, Any]) -> Survey | Ot
         for known in _KNOWN:
             if not known.signs.fields.isdisjoint(record):
                 return known
-    for value in (record.get("publisher"), record.get("objectId")):
+    for value in (record.get("publisher"), record.get(DEFAULT.object_id)):
         if isinstance(value, str):
             start = value[:8].upper()
             for beginning, known in _BEGINNINGS:
                 if start.startswith(beginning):
                     return known
-    return ZTF
+    return DEFAULT
+
+
+def survey_of_table(columns: Iterable[str]) -> Survey:
+    """Whose alerts a table holds, or a record of a dataset: told by its column of identifiers.
+
+    Args:
+        columns: names of the columns.
+
+    Raises:
+        TableError: it has no identifiers of a survey that is known.
+
+    Example:
+        >>> survey_of_table(["candid", "acai_h"])
+        Survey('ztf')
+    """
+    names = frozenset(columns)
+    for survey in SURVEYS.values():
+        if survey.alert_id in names or survey.object_id in names:
+            return survey
+    known = " or ".join(f"{each.alert_id} ({each.title})" for each in SURVEYS.values())
+    raise TableError(f"not a table of alerts: it has no column {known}")

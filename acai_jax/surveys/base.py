@@ -5,7 +5,7 @@ import datetime
 import functools
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 BRAAI: Final = "braai"
 """The stand-in that is no field: the score of the real/bogus network for the alert's stamps."""
@@ -48,6 +48,11 @@ class Inputs:
     channels: tuple[str, ...]
     sentinel: float
 
+    @property
+    def triplet(self) -> tuple[int, int, int]:
+        """Shape of an alert's stamps, as heads take them."""
+        return self.stamp, self.stamp, len(self.channels)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
@@ -55,7 +60,7 @@ class Recipe:
 
     Attributes:
         padding: of a small stamp: below and right of it once it is normalised, or with zeros all
-            around it before that.
+            around it before that. Of a large one, the middle is taken.
         stand_ins: what takes the place of a feature that is null: another field, or `BRAAI`.
     """
 
@@ -119,7 +124,8 @@ class Signs:
     Attributes:
         namespaces: first words of the names of its schemas.
         fields: of the top level, which no other survey's packets have.
-        beginnings: of `publisher` or `objectId`, in capitals, where packets have ZTF's field names.
+        beginnings: of the publisher or the object's name, in capitals, where packets have ZTF's
+            field names.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -148,10 +154,12 @@ class Survey:
         object_name: pattern of an object's name.
         time: the field that says when [JD, UTC].
         band: the field that says in which filter.
+        magnitude: the field that says how bright [mag].
         fields: in the order of tables.
         inputs: of heads.
         recipes: presets by name.
         cutouts: fields of the packet, in the order of the channels.
+        largest_stamp: pixels along each side of the largest cutout.
         histories: arrays of earlier photometry: most of a packet's records, and nothing that a
             score needs.
         late_features: that early packets lack.
@@ -168,6 +176,9 @@ class Survey:
         archive_url: under which the public archive's nights lie.
         archive_file: pattern of the name of one, with {night}.
         first_scorable: packets of earlier nights lack features.
+        arrange: makes of a packet's top level one with identifiers and cutouts, and all `fields` in
+            `record`; what is not there stays away. None: packets are so already.
+        arranged_from: what it reads of the top level besides.
     """
 
     name: str
@@ -179,14 +190,16 @@ class Survey:
     object_name: str
     time: str
     band: str
+    magnitude: str
     fields: tuple[Field, ...]
     inputs: Inputs
     recipes: Mapping[str, Recipe]
     cutouts: tuple[str, ...]
+    largest_stamp: int
     histories: tuple[str, ...]
     late_features: frozenset[str]
     late_reason: str
-    bands: Mapping[int, str]
+    bands: Mapping[Any, str]
     public: Mapping[str, int]
     derived: tuple[Derived, ...]
     filters: Mapping[str, NamedFilter]
@@ -198,6 +211,8 @@ class Survey:
     archive_url: str
     archive_file: str
     first_scorable: datetime.date
+    arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    arranged_from: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Survey({self.name!r})"
@@ -205,6 +220,22 @@ class Survey:
     def __reduce__(self) -> tuple[Callable[[str], "Survey"], tuple[str]]:
         # a survey is the same object in every process
         return pkgutil.resolve_name, (f"acai_jax.surveys.{self.name}:{self.name.upper()}",)
+
+    def band_name(self, value: object) -> str:
+        """The name of a value of `band`, or the value."""
+        return self.bands.get(value, f"{self.band} {value}")
+
+    @functools.cached_property
+    def top_fields(self) -> frozenset[str]:
+        """Names of what is read of a packet's top level, but histories."""
+        return frozenset(
+            {self.object_id, self.alert_id, self.record, *self.cutouts, *self.arranged_from}
+        )
+
+    @functools.cached_property
+    def replaced(self) -> str | None:
+        """The feature that other numbers may stand in for."""
+        return next((name for each in self.recipes.values() for name in each.stand_ins), None)
 
     @functools.cached_property
     def table_fields(self) -> tuple[str, ...]:
@@ -215,6 +246,11 @@ class Survey:
     def dataset_fields(self) -> tuple[str, ...]:
         """Names of the fields that packaged datasets keep."""
         return tuple(field.name for field in self.fields if field.packaged)
+
+    @functools.cached_property
+    def dataset_numbers(self) -> tuple[str, ...]:
+        """Names of those of them that hold numbers."""
+        return tuple(name for name in self.dataset_fields if name not in self.text_fields)
 
     @functools.cached_property
     def required_fields(self) -> tuple[str, ...]:

@@ -151,6 +151,7 @@ ZTF: Final = Survey(
     object_name=r"ZTF\d\d[a-z]{7}",
     time="jd",
     band="fid",
+    magnitude="magpsf",
     fields=_FIELDS,
     inputs=Inputs(
         features=_FEATURES,
@@ -164,6 +165,7 @@ ZTF: Final = Survey(
         "boom": Recipe("centred"),
     },
     cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
+    largest_stamp=63,
     histories=("prv_candidates", "fp_hists"),
     late_features=frozenset({"clrcoeff", "clrcounc"}),
     late_reason=(
@@ -216,15 +218,6 @@ ZTF: Final = Survey(
 
 FEATURE_NAMES: Final = ZTF.inputs.features
 """Fields of `candidate`, in the order in which heads take them."""
-DRB_INDEX: Final = FEATURE_NAMES.index("drb")
 SENTINEL: Final = ZTF.inputs.sentinel
 STAMP_SIZE: Final = ZTF.inputs.stamp
 CUTOUTS: Final = ZTF.cutouts
-PRESETS: Final = tuple(ZTF.recipes)
-DATASET_FIELDS: Final = ZTF.dataset_fields
-TABLE_FIELDS: Final = ZTF.table_fields
-TEXT_FIELDS: Final = ZTF.text_fields
-INTEGER_FIELDS: Final = ZTF.integer_fields
-DOUBLE_FIELDS: Final = ZTF.double_fields
-FILTERS: Final = ZTF.bands
-KEY_FEATURES: Final = tuple((name, ZTF.units[name]) for name in ZTF.key_fields)

@@ -1,6 +1,5 @@
 """The folder of a run: whose it is."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ def claim_folder(workdir: Path, config: Config, facts: DatasetFacts) -> bool:
     """
     run = {
         "config": config.as_json(),
-        "dataset": dataclasses.asdict(facts),
+        "dataset": facts.as_json(),
         "acai_jax_version": metadata.version("acai_jax"),
     }
     path = workdir / "config.json"

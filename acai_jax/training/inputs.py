@@ -15,16 +15,15 @@ import polars as pl
 from jaxtyping import Float32, Int, Int64
 
 from acai_jax.datasets.labels import COLUMNS
-from acai_jax.datasets.records import Records, open_dataset
+from acai_jax.datasets.records import Records, dataset_survey, open_dataset
 from acai_jax.errors import DatasetError
 from acai_jax.files import write_atomically
-from acai_jax.surveys.ztf import ZTF, Preset
+from acai_jax.surveys import Preset
+from acai_jax.surveys.base import Survey
 from acai_jax.training.step import Batches
 
 _READERS = 8  # threads that read ahead, where stamps are streamed
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")
-STAMPS_SHAPE = (ZTF.inputs.stamp, ZTF.inputs.stamp, len(ZTF.inputs.channels))
-_ALERT_BYTES = 4 * math.prod(STAMPS_SHAPE)
 
 Progress = Callable[[int], None]
 
@@ -38,12 +37,19 @@ class DatasetFacts:
         digest: SHA-256 of its descriptions, in which stand the digests of its sources and labels.
         preset: whose preprocessing made its arrays.
         records: split -> number of alerts.
+        survey: of the alerts.
     """
 
     name: str
     digest: str
     preset: Preset
     records: dict[str, int]
+    survey: Survey
+
+    def as_json(self) -> dict[str, Any]:
+        """What is written of it; the digest tells its survey, too."""
+        names = ("name", "digest", "preset", "records")
+        return {name: getattr(self, name) for name in names}
 
 
 def dataset_facts(directory: Path) -> DatasetFacts:
@@ -69,14 +75,15 @@ def dataset_facts(directory: Path) -> DatasetFacts:
         digest.hexdigest(),
         (info.metadata or {}).get("preset", "acai"),
         {name: split.num_examples for name, split in info.splits.items()},
+        dataset_survey(info),
     )
 
 
 def fits_in_memory(facts: DatasetFacts, limit_gb: float | None) -> bool:
     """Whether the stamps of training and validation take less than the limit [GB]."""
     limit = _device_memory() / 3 if limit_gb is None else limit_gb * 1e9
-    needed = _ALERT_BYTES * (facts.records["train"] + facts.records["validation"])
-    return needed <= limit
+    alerts = facts.records["train"] + facts.records["validation"]
+    return 4 * math.prod(facts.survey.inputs.triplet) * alerts <= limit
 
 
 def _device_memory() -> int:
@@ -93,7 +100,7 @@ class Split:
         features: raw, on the device.
         labels: as text.
         objects: names of the alerts' objects.
-        candids: of the alerts, exact.
+        alert_ids: exact.
         triplets: on the device; None where they are streamed.
         records: where they are read from.
     """
@@ -101,14 +108,14 @@ class Split:
     features: Float32[jax.Array, "n f"]
     labels: np.ndarray
     objects: np.ndarray
-    candids: Int64[np.ndarray, " n"]
+    alert_ids: Int64[np.ndarray, " n"]
     triplets: Float32[jax.Array, "n h w c"] | None
     records: Records
 
     def write_labels(self, path: Path, rows: Int64[np.ndarray, " m"]) -> None:
         """Writes the labels of some rows as a labels file, unless it is there."""
         if not path.exists():
-            columns = zip(COLUMNS, (self.objects, self.candids, self.labels), strict=True)
+            columns = zip(COLUMNS, (self.objects, self.alert_ids, self.labels), strict=True)
             table = pl.DataFrame({name: column[rows] for name, column in columns})
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, table.write_csv)
@@ -153,7 +160,9 @@ class _Stamps:
 
     def __getitem__(self, index: Any) -> Float32[np.ndarray, "h w c"]:
         row = self._rows[index]
-        return np.zeros(STAMPS_SHAPE, np.float32) if row < 0 else self._records[row]["triplet"]
+        if row < 0:
+            return np.zeros(self._records.survey.inputs.triplet, np.float32)
+        return self._records[row]["triplet"]
 
 
 def checked_split(directory: Path, split: str, *, resident: bool, progress: Progress) -> Split:
@@ -169,23 +178,24 @@ def checked_split(directory: Path, split: str, *, resident: bool, progress: Prog
         DatasetError: a number is not finite; the message names the alert and the field.
     """
     records = Records(directory, split)
-    features = np.empty((len(records), len(ZTF.inputs.features)), np.float32)
-    triplets = np.empty((len(records) if resident else 0, *STAMPS_SHAPE), np.float32)
-    candids = np.empty(len(records), np.int64)
+    survey, inputs = records.survey, records.survey.inputs
+    features = np.empty((len(records), len(inputs.features)), np.float32)
+    triplets = np.empty((len(records) if resident else 0, *inputs.triplet), np.float32)
+    alert_ids = np.empty(len(records), np.int64)
     labels, objects = [], []
     for row, record in enumerate(records):
         features[row] = record["features"]
-        candids[row] = record[ZTF.alert_id]
+        alert_ids[row] = record[survey.alert_id]
         labels.append(record["label"])
-        objects.append(record["objectId"])
+        objects.append(record[survey.object_id])
         if not np.isfinite(record["triplet"]).all():
-            raise DatasetError(f"alert {record[ZTF.alert_id]} of {split}: a pixel is not finite")
+            raise DatasetError(f"alert {record[survey.alert_id]} of {split}: a pixel is not finite")
         if not np.isfinite(features[row]).all():
-            name = ZTF.inputs.features[int(np.flatnonzero(~np.isfinite(features[row]))[0])]
-            raise DatasetError(f"alert {record[ZTF.alert_id]} of {split}: {name} is not finite")
+            name = inputs.features[int(np.flatnonzero(~np.isfinite(features[row]))[0])]
+            raise DatasetError(f"alert {record[survey.alert_id]} of {split}: {name} is not finite")
         if resident:
             triplets[row] = record["triplet"]
         progress(1)
     on_device = jax.device_put(triplets) if resident else None
     features = jax.device_put(features)
-    return Split(features, np.array(labels), np.array(objects), candids, on_device, records)
+    return Split(features, np.array(labels), np.array(objects), alert_ids, on_device, records)

@@ -94,7 +94,9 @@ def train(
         for member, task in zip(members, tasks, strict=True):
             training.write_labels(workdir / "dropped" / f"{member.name}.csv", task.dropped)
         keys = np.stack([head_key(member.seed, member.head) for member in members])
-        state = first_state(config, members, tasks, keys, np.asarray(training.features), init)
+        inputs = facts.survey.inputs
+        features = np.asarray(training.features)
+        state = first_state(config, members, tasks, keys, features, inputs, init)
         folder = workdir / "state"
         if state.restore(folder):
             display.say(f"going on in round {state.round}, epoch {state.epoch}")
@@ -104,6 +106,7 @@ def train(
         programs = Programs(
             config.model,
             config.microbatch,
+            inputs=inputs,
             precision=config.precision,
             augment=config.augment,
             together=together,

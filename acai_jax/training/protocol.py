@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 
 from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import DatasetError
-from acai_jax.surveys.ztf import SENTINEL
 from acai_jax.training.members import Member
 
 _LARGEST_RATIO = 4.0  # of class weights that adjust themselves: more would spoil the calibration
@@ -112,22 +111,22 @@ def validation_weights(
 
 
 def norm_statistics(
-    features: Float[np.ndarray, "n f"], limit: float
+    features: Float[np.ndarray, "n f"], limit: float, sentinel: float
 ) -> dict[str, Float32[np.ndarray, " f"]]:
     """The numbers of a `FeatureNorm`; centre: the median, scale: half of the central 68 %.
 
-    Sentinels are no measurements: they are left out, and normalised they get -`limit`, the end of
-    the range. A feature that hardly varies falls back on its standard deviation; a constant one
-    keeps the scale 1.
+    Values of `sentinel` are no measurements: they are left out, and normalised they get -`limit`,
+    the end of the range. A feature that hardly varies falls back on its standard deviation; a
+    constant one keeps the scale 1.
 
     Example:
-        >>> norm = norm_statistics(np.array([[1.0], [2.0], [3.0], [-999.0]]), limit=10.0)
+        >>> norm = norm_statistics(np.array([[1.0], [2.0], [3.0], [-999.0]]), 10.0, sentinel=-999.0)
         >>> float(norm["centre"][0]), float(norm["sentinel"][0])
         (2.0, -10.0)
     """
     centre, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
     for index, column in enumerate(features.T):
-        measured = column[column != SENTINEL].astype(np.float64)
+        measured = column[column != sentinel].astype(np.float64)
         if len(measured):
             low, centre[index], high = np.percentile(measured, [16, 50, 84])
             scale[index] = (high - low) / 2 or measured.std() or 1.0

@@ -1,6 +1,5 @@
 """The checkpoint that a run extends, and the heads that it ends with."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -34,6 +33,11 @@ def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
         raise CheckpointError(
             f"{config.init} holds {bank.members} heads of each class, not {config.ensemble}"
         )
+    if bank.survey is not facts.survey:
+        raise CheckpointError(
+            f"{config.init} reads alerts of {bank.survey.title}, the dataset holds those of "
+            f"{facts.survey.title}"
+        )
     if bank.preset != facts.preset:
         raise CheckpointError(
             f"{config.init} is for the preset {bank.preset}, the dataset for {facts.preset}"
@@ -50,7 +54,7 @@ def result_of(
 ) -> HeadBank:
     """The best heads, in the place of those of `init` or after them."""
     version = metadata.version("acai_jax")
-    what = json.dumps([config.as_json(), dataclasses.asdict(facts), version])
+    what = json.dumps([config.as_json(), facts.as_json(), version])
     digest = hashlib.sha256(what.encode()).hexdigest()
     provenance = {}
     for head in config.heads:
@@ -65,10 +69,12 @@ def result_of(
             "best_epoch": " ".join(map(str, epochs)),
             "val_loss": " ".join(f"{loss:.6g}" for loss in losses),
         }
-    trained = abstract_heads(config.model, len(members))
+    trained = abstract_heads(config.model, len(members), inputs=facts.survey.inputs)
     trained = with_weights(trained, {**state.best, **state.heads.norm})
     if init is None:
-        return HeadBank(trained, config.heads, provenance, facts.preset, members=config.ensemble)
+        return HeadBank(
+            trained, config.heads, provenance, facts.preset, facts.survey, config.ensemble
+        )
     heads, names = init.heads, init.classes
     for place, member in enumerate(members):
         head = take(trained, place)

@@ -15,6 +15,7 @@ from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.checkpoints import load_state, save_state
 from acai_jax.network.head import head_weights
+from acai_jax.surveys.base import Inputs
 from acai_jax.training.config import Config
 from acai_jax.training.members import Member
 from acai_jax.training.protocol import Task, first_control, norm_statistics
@@ -112,11 +113,13 @@ def first_state(
     tasks: Sequence[Task],
     keys: UInt32[np.ndarray, "k 2"],
     features: Float32[np.ndarray, "n f"],
+    inputs: Inputs,
     init: HeadBank | None,
 ) -> RunState:
     """The state before the first step; a warm start takes weights and norms from `init`."""
-    weights = writable(start_weights(config.model, keys))
-    for name, numbers in norm_statistics(features, config.feature_limit).items():
+    weights = writable(start_weights(config.model, keys, inputs))
+    norm = norm_statistics(features, config.feature_limit, inputs.sentinel)
+    for name, numbers in norm.items():
         weights[f"norm.{name}"][:] = numbers
     if init and config.warm_start:
         known = head_weights(init.heads)

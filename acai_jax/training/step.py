@@ -23,6 +23,8 @@ from acai_jax.network.bank import abstract_heads, apply_heads, take_head
 from acai_jax.network.head import Head, head_weights, with_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.separable import cpu_compiler_options
+from acai_jax.surveys import DEFAULT
+from acai_jax.surveys.base import Inputs
 from acai_jax.training.augment import augmented_features, augmented_triplets
 from acai_jax.training.config import Augment
 
@@ -126,12 +128,14 @@ def adam() -> optax.GradientTransformation:
     return optax.chain(moments, optax.scale_by_schedule(bias))
 
 
-def start_weights(config: HeadConfig, keys: UInt32[np.ndarray, "k 2"]) -> Weights:
+def start_weights(
+    config: HeadConfig, keys: UInt32[np.ndarray, "k 2"], inputs: Inputs = DEFAULT.inputs
+) -> Weights:
     """The random weights that k heads start from, the identity as their feature norm included."""
 
     def create(key: UInt32[Array, "2"]) -> Head:
         key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(key)), _WEIGHTS)
-        return Head(config, rngs=nnx.Rngs(key))
+        return Head(config, rngs=nnx.Rngs(key), inputs=inputs)
 
     # run once: XLA takes seconds to optimise what runs for microseconds
     options = {"xla_backend_optimization_level": 0}
@@ -279,6 +283,7 @@ class Programs:
     Args:
         config: hyperparameters of the heads.
         microbatch: alerts whose gradient is computed at once; by default what suits the device.
+        inputs: what the heads read.
         precision: of matrix products on accelerators; see `separable_conv`.
         augment: how alerts are changed at random in training.
         together: run all heads as one program; by default where there is an accelerator.
@@ -289,6 +294,7 @@ class Programs:
         config: HeadConfig,
         microbatch: int | None,
         *,
+        inputs: Inputs = DEFAULT.inputs,
         precision: str = "float32",
         augment: Augment = _NO_CHANGE,
         together: bool | None = None,
@@ -298,7 +304,7 @@ class Programs:
         self._pool = ThreadPoolExecutor(loky.cpu_count())
         self._compiling = threading.Lock()
         self._compiled: set[Any] = set()
-        bank = abstract_heads(config, 1, precision)
+        bank = abstract_heads(config, 1, precision, inputs)
         head = jax.eval_shape(lambda heads: take_head(heads, 0), bank)
         self._options = cpu_compiler_options() if on_cpu else None
         self._microbatch = microbatch or (_CPU_MICROBATCH if on_cpu else None)

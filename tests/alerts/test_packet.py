@@ -32,13 +32,16 @@ def test_message_becomes_a_packet():
     assert packet.candidate["scorr"] == record["candidate"]["scorr"]
     assert packet.cutouts == tuple(record[name]["stampData"] for name in CUTOUTS)
     assert packet.schemavsn == "4.02"
-    assert packet.prv_candidates is None
+    assert packet.histories == {}
 
 
 def test_histories_on_request():
     packet = read_packet(avro_bytes(packet_record(2)), histories=True)
-    assert [row["pdiffimfilename"] for row in packet.prv_candidates] == ["a.fits", "a.fits"]
-    assert packet.fp_hists is None
+    assert [row["pdiffimfilename"] for row in packet.histories["prv_candidates"]] == [
+        "a.fits",
+        "a.fits",
+    ]
+    assert "fp_hists" not in packet.histories
 
 
 @pytest.mark.parametrize("count", [0, 2, 3])
@@ -313,7 +316,7 @@ def test_real_packets(real_data):
             (record,) = fastavro.reader(file)
         assert packet.candid == record["candid"]
         assert packet.objectId == record["objectId"]
-        assert packet.prv_candidates == tuple(record["prv_candidates"])
+        assert packet.histories["prv_candidates"] == tuple(record["prv_candidates"])
         assert packet.cutouts == tuple(record[name]["stampData"] for name in CUTOUTS)
 
 

@@ -20,7 +20,7 @@ from acai_jax.alerts.prepare import (
 )
 from acai_jax.alerts.sources import Encoded, encoded_alerts, read_alerts
 from acai_jax.errors import Reject
-from acai_jax.surveys.ztf import FEATURE_NAMES, TABLE_FIELDS
+from acai_jax.surveys.ztf import FEATURE_NAMES, ZTF
 
 ROOT = Path(__file__).parents[2]
 
@@ -207,7 +207,7 @@ def test_workers_start_from_a_script_without_a_guard(night):
 
 
 def test_columns_are_the_tables():
-    assert set(FEATURE_NAMES) < set(TABLE_FIELDS) < set(row_columns())
+    assert set(FEATURE_NAMES) < set(ZTF.table_fields) < set(row_columns())
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")

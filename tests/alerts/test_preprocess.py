@@ -10,7 +10,7 @@ from acai_jax.alerts.preprocess import alert_arrays, feature_vector, normalise_s
 from acai_jax.alerts.sources import read_alerts
 from acai_jax.alerts.stamps import decode_stamp
 from acai_jax.errors import PacketError, StampError
-from acai_jax.surveys.ztf import CUTOUTS, DRB_INDEX, FEATURE_NAMES, PRESETS
+from acai_jax.surveys.ztf import CUTOUTS, FEATURE_NAMES, ZTF
 
 RNG = np.random.default_rng(1)
 LARGEST = np.float32(3.4028235e38)
@@ -56,7 +56,7 @@ IMAGES = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 @pytest.mark.parametrize("name", IMAGES)
 def test_normalisation_as_stated(name, preset):
     before = IMAGES[name].copy()
@@ -66,7 +66,7 @@ def test_normalisation_as_stated(name, preset):
     np.testing.assert_array_equal(result, stated(before, preset))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 def test_huge_edges_overflow_the_norm(preset):
     for name in ("huge edge", "infinite pixel", "overflow of the norm alone"):
         assert not normalise_stamp(IMAGES[name], preset).any()
@@ -74,7 +74,7 @@ def test_huge_edges_overflow_the_norm(preset):
     assert set(np.unique(small)) == {0} if preset == "boom" else {0, np.float32(1e-9)}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 @pytest.mark.parametrize("value", [0, -0.0, np.nan, 1e-30])
 @pytest.mark.parametrize("shape", [(63, 63), (63, 60)])
 def test_empty_stamp(preset, value, shape):
@@ -105,10 +105,10 @@ def test_drb_policies(null):
     packet = packet_from_record(packet_record(drb=null, rb=0.25))
     features, source = feature_vector(packet, "acai")
     assert source == "braai"
-    assert np.isnan(features[DRB_INDEX])
+    assert np.isnan(features[FEATURE_NAMES.index("drb")])
     assert np.isfinite(features[1:]).all()
     features, source = feature_vector(packet, "kowalski")
-    assert (source, features[DRB_INDEX]) == ("rb", 0.25)
+    assert (source, features[FEATURE_NAMES.index("drb")]) == ("rb", 0.25)
     with pytest.raises(PacketError, match=r"^null feature: drb$"):
         feature_vector(packet, "boom")
     without_rb = packet_from_record(packet_record(drb=null, rb=null))
@@ -116,7 +116,7 @@ def test_drb_policies(null):
         feature_vector(without_rb, "kowalski")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 @pytest.mark.parametrize("null", [None, math.nan])
 def test_null_features_are_named(preset, null):
     for name in OTHERS:
@@ -150,7 +150,7 @@ def test_a_bad_stamp_is_named(name):
             alert_arrays(packet)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 def test_real_alerts_as_stated(real_data, preset):
     scored = 0
     for packet in read_alerts([real_data / "alerts", real_data / "fink_alerts.parquet"]):
@@ -177,4 +177,4 @@ def test_packets_stay_frozen():
     alert_arrays(packet, "kowalski")
     assert packet.candidate == before
     with pytest.raises(dataclasses.FrozenInstanceError):
-        packet.candid = 5
+        packet.alert_id = 5

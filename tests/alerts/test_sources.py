@@ -66,9 +66,9 @@ def test_file(tmp_path):
     (packet,) = read(saved(tmp_path / "a.avro", alert(3)))
     assert numbers([packet]) == [3]
     assert packet.origin == str(tmp_path / "a.avro")
-    assert packet.prv_candidates is None
+    assert packet.histories == {}
     (packet,) = read_alerts(str(tmp_path / "a.avro"), histories=True)
-    assert len(packet.prv_candidates) == 3
+    assert len(packet.histories["prv_candidates"]) == 3
 
 
 def test_directory_is_read_in_order_of_names(tmp_path):
@@ -390,9 +390,9 @@ def test_fink_parquet(real_data):
     assert [r.objectId for r in results] == table.column("objectId").to_pylist()
     science = table.column("cutoutScience").to_pylist()
     assert [r.cutouts[0] for r in results] == [cutout["stampData"] for cutout in science]
-    assert all(r.prv_candidates is None for r in results)
+    assert all(r.histories == {} for r in results)
     with_histories = read(path, histories=True)
-    assert any(r.prv_candidates for r in with_histories)
+    assert any(r.histories for r in with_histories)
     assert sum(e.source_bytes for e in encoded_alerts(path)) == path.stat().st_size
 
 
@@ -456,8 +456,8 @@ def test_json(tmp_path, monkeypatch, content, piece_bytes, zipped):
         assert packet.candidate["ndethist"] == 4
         assert packet.candidate["scorr"] == 12.5
         assert packet.candidate["ra"] == record["candidate"]["ra"]
-        assert packet.prv_candidates is None
-    assert len(read(path, histories=True)[2].prv_candidates) == 2
+        assert packet.histories == {}
+    assert len(read(path, histories=True)[2].histories["prv_candidates"]) == 2
 
 
 def test_one_json_document(tmp_path):

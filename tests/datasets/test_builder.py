@@ -27,7 +27,7 @@ from acai_jax.datasets.records import Records, load_split, packet_of
 from acai_jax.datasets.splits import SPLITS, split_of
 from acai_jax.errors import AcaiError, DatasetError, LabelsError, OutputError, Reject, SourceError
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import DRB_INDEX, PRESETS
+from acai_jax.surveys.ztf import FEATURE_NAMES, ZTF
 from tfds_builders.ztf_acai import __main__ as checkout
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +233,7 @@ def test_of_doubles_the_first_in_the_sources_counts(tmp_path):
     for process, place, text in [(7, (5, 0), "late"), (8, (2, 130), "first"), (7, (11, 1), "last")]:
         append_records(shard / f"{process}.pickle", [(place, {"candid": 4, "text": text})])
     append_records(shard / "8.pickle", [((0, 0), {"candid": 5, "text": "other"})])
-    texts = [record["text"] for _, record in read_records(shard)]
+    texts = [record["text"] for _, record in read_records(shard, ZTF)]
     assert sorted(texts) == ["first", "other"]
 
 
@@ -280,7 +280,7 @@ def test_raw_stamps_become_arrays_under_every_preset(tmp_path):
     for packet in read_alerts(tmp_path / "a.avro"):
         assert back[packet.candid].objectId == packet.objectId
         assert back[packet.candid].cutouts == packet.cutouts
-        for preset in PRESETS:
+        for preset in ZTF.recipes:
             assert outcome(back[packet.candid], preset) == outcome(packet, preset)
     with pytest.raises(DatasetError, match="keeps raw stamps"):
         load_split(builder.data_path, "train")
@@ -312,7 +312,7 @@ def real_labels(real_data, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 def test_real_alerts_give_the_scorers_arrays(real_data, real_labels, tmp_path, preset):
     config = AcaiConfig(name=f"all_{preset}", preset=preset, public_only=False)
     weights = real_data / "braai"
@@ -325,7 +325,7 @@ def test_real_alerts_give_the_scorers_arrays(real_data, real_labels, tmp_path, p
     table = scorer.score_packets(alerts, preset)
     features = prepared.features.copy()
     # the table says which drb a score used, braai's included
-    features[:, DRB_INDEX] = table["drb"].to_numpy()[prepared.accepted]
+    features[:, FEATURE_NAMES.index("drb")] = table["drb"].to_numpy()[prepared.accepted]
     assert table["reason"].is_null().sum() == len(kept) == len(prepared.accepted)
     for index, row in enumerate(prepared.accepted):
         record = kept[table["candid"][int(row)]]
@@ -728,7 +728,7 @@ def test_mistakes_at_the_command_line(tmp_path, monkeypatch, command, capsys, ar
 
 
 def test_no_cell_of_the_rejects_begins_a_formula(tmp_path):
-    with rejects_file(tmp_path / "rejects.csv") as add:
+    with rejects_file(tmp_path / "rejects.csv", ZTF) as add:
         add([Reject("@SUM(A1)", -7, "=1+1", "+night.avro"), Reject("null feature: drb")])
     with (tmp_path / "rejects.csv").open(newline="") as file:
         _, first, second = csv.reader(file)

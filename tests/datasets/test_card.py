@@ -136,7 +136,7 @@ def test_examples_are_the_same_each_time_and_of_different_objects(build):
     examples = card.choose_examples(found, 4)
     assert list(examples) == found.labels
     for name, of_class in examples.items():
-        assert len({each.objectId for each in of_class}) == len(of_class) == 4
+        assert len({each.object_id for each in of_class}) == len(of_class) == 4
         for each in of_class:
             number = each.candid - record(0)["candid"]
             assert label(number) == name

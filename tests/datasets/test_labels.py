@@ -26,8 +26,8 @@ def test_table(labels_file):
     )
     labels = read_labels(path)
     assert labels.table.schema == {
-        "candid": pl.Int64,
-        "objectId": pl.String,
+        "alert_id": pl.Int64,
+        "object_id": pl.String,
         "label": pl.String,
     }
     assert labels.table.rows() == [
@@ -42,7 +42,7 @@ def test_table(labels_file):
 @pytest.mark.parametrize("candid", [2**63 - 1, -(2**63), 0])
 def test_candids_are_exact(labels_file, candid):
     assert (
-        read_labels(labels_file(f"oid,candid,label\na,{candid},h\n")).table["candid"][0] == candid
+        read_labels(labels_file(f"oid,candid,label\na,{candid},h\n")).table["alert_id"][0] == candid
     )
 
 

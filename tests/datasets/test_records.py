@@ -17,7 +17,7 @@ from acai_jax.datasets.records import (
     packet_of,
 )
 from acai_jax.errors import DatasetError
-from acai_jax.surveys.ztf import DATASET_FIELDS, TEXT_FIELDS
+from acai_jax.surveys.ztf import ZTF
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,14 @@ def test_a_split_as_arrays(packaged):
         np.testing.assert_array_equal(train.triplets[row], record["triplet"])
         np.testing.assert_array_equal(train.features[row], record["features"])
         assert train.labels[row] == record["label"]
-        for name in ("candid", "objectId", "jd", "ra", "dec", "fid", "programid", "drb_source"):
-            assert getattr(train, name)[row] == record[name]
+        assert (train.alert_ids[row], train.object_ids[row]) == (
+            record["candid"],
+            record["objectId"],
+        )
+        assert train.drb_source[row] == record["drb_source"]
+        assert list(train.fields) == ["jd", "ra", "dec", "fid", "programid"]
+        for name, column in train.fields.items():
+            assert column[row] == record[name]
 
 
 def test_unknown_splits(packaged):
@@ -142,7 +148,7 @@ def test_raw_stamps(packaged):
         packet = packet_of(records[sent.candid])
         assert packet.objectId == "ZTF20aaaaaaa"
         assert packet.cutouts == sent.cutouts
-        assert set(packet.candidate) == set(DATASET_FIELDS) - TEXT_FIELDS
+        assert set(packet.candidate) == set(ZTF.dataset_fields) - ZTF.text_fields
         for name, value in packet.candidate.items():
             assert value == sent.candidate[name]
             assert type(value) is type(sent.candidate[name])

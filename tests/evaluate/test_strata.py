@@ -12,7 +12,15 @@ from acai_jax.evaluate.strata import ErrorCounts, break_down
 
 def groups_of(**columns: list) -> dict[str, list[str]]:
     size = len(next(iter(columns.values())))
-    table = {"fid": 1, "magpsf": 18.0, "ra": 0.0, "dec": 0.0, "jd": 2458300.5, "ndethist": 1}
+    table = {
+        "candid": 1,
+        "fid": 1,
+        "magpsf": 18.0,
+        "ra": 0.0,
+        "dec": 0.0,
+        "jd": 2458300.5,
+        "ndethist": 1,
+    }
     values = {name: columns.get(name, [value] * size) for name, value in table.items()}
     found = break_down(pl.DataFrame(values, strict=False))
     return {name: [each.names[code] for code in each.codes] for name, each in found.items()}

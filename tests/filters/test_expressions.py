@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import acai_jax
-from acai_jax.errors import FilterError
+from acai_jax.errors import FilterError, TableError
 from acai_jax.filters.expressions import (
-    NAMED_FILTERS,
     apply_filter,
     as_toml,
     compile_filter,
@@ -22,6 +21,7 @@ from acai_jax.filters.expressions import (
 )
 from acai_jax.score.columns import score_table_schema
 from acai_jax.simulate import write_alerts
+from acai_jax.surveys.ztf import ZTF
 
 SCHEMA = score_table_schema("honvb")
 
@@ -73,7 +73,7 @@ def papers_filter(table: pl.DataFrame) -> list[int]:
 
 
 def test_the_named_filter_is_the_papers():
-    assert NAMED_FILTERS["early_hosted"].where == PAPERS_FILTER
+    assert ZTF.filters["early_hosted"].where == PAPERS_FILTER
 
 
 def test_the_papers_filter_equals_a_hand_written_one():
@@ -112,16 +112,17 @@ def test_the_papers_filter_on_real_and_simulated_alerts(real_data, tmp_path):
     assert len(passed) > 0  # of the simulated ones
 
 
-@pytest.mark.parametrize("name", NAMED_FILTERS)
+@pytest.mark.parametrize("name", ZTF.filters)
 def test_named_filters_fit_every_score_table(name):
     table = pl.DataFrame(schema=dict(SCHEMA))
-    assert len(apply_filter(table, NAMED_FILTERS[name].where)) == 0
-    assert len(NAMED_FILTERS[name].why) > 40
+    assert len(apply_filter(table, ZTF.filters[name].where)) == 0
+    assert len(ZTF.filters[name].why) > 40
 
 
 def test_derived_columns():
     table = pl.LazyFrame(
         {
+            "candid": [1, 2, 3],
             "ndethist": [3, 4, 5],
             "isdiffpos": ["1", "f", None],
             "ssdistnr": [12.0, -999.0, None],
@@ -163,9 +164,10 @@ def test_unscored_alerts_pass_only_when_asked_for():
 )
 def test_nulls_never_let_an_unscored_alert_pass(scores, positive, distance, where):
     row = {f"acai_{c}": [s] for c, s in zip("honvb", scores, strict=True)}
+    kinds = {"candid": pl.Int64, "isdiffpos": pl.String, "ssdistnr": pl.Float32}
     table = pl.DataFrame(
-        {"isdiffpos": [positive], "ssdistnr": [distance], **row},
-        schema={"isdiffpos": pl.String, "ssdistnr": pl.Float32, **dict.fromkeys(row, pl.Float32)},
+        {"candid": [1], "isdiffpos": [positive], "ssdistnr": [distance], **row},
+        schema={**kinds, **dict.fromkeys(row, pl.Float32)},
     )
     passed = len(apply_filter(table, where)) == 1
     if None in scores:
@@ -227,7 +229,7 @@ def test_the_mark_stands_below_the_place():
 
 def test_pass_rates_go_down_stage_by_stage():
     table = score_table(5_000, seed=3)
-    where = NAMED_FILTERS["early_hosted"].where
+    where = ZTF.filters["early_hosted"].where
     rates = pass_rates(table, where)
     assert rates["stage"].to_list()[:2] == ["all alerts", "scored"]
     assert len(rates) == 2 + 5
@@ -244,7 +246,7 @@ def test_filters_of_ones_own(tmp_path):
     path.write_text("[bright]\nwhere = 'magpsf < 16'\nwhy = 'for small telescopes'\n")
     assert read_filters(path)["bright"].why == "for small telescopes"
     assert named_filter("bright", path).where == "magpsf < 16"
-    assert named_filter("moving", path) == NAMED_FILTERS["moving"]
+    assert named_filter("moving", path) == ZTF.filters["moving"]
     with pytest.raises(FilterError, match="no filter 'dim'; known: early_hosted"):
         named_filter("dim", path)
     for text, message in (
@@ -269,11 +271,19 @@ def test_filters_are_read_as_they_are_written(name, tmp_path):
 
 def test_scores_compare_as_they_are_stored():
     # 0.1 in float32 is above 0.1 in float64
-    table = pl.DataFrame({"acai_h": pl.Series([0.1, math.nextafter(0.1, 0)], dtype=pl.Float32)})
+    scores = pl.Series([0.1, math.nextafter(0.1, 0)], dtype=pl.Float32)
+    table = pl.DataFrame({"candid": [1, 2], "acai_h": scores})
     assert len(apply_filter(table, "acai_h >= 0.1")) == 2
 
 
 def test_what_is_no_number_is_null():
-    table = pl.DataFrame({"acai_h": [0.9, 0.9], "ssmagnr": [float("nan"), 21.0]})
+    magnitudes = [float("nan"), 21.0]
+    table = pl.DataFrame({"candid": [1, 2], "acai_h": [0.9, 0.9], "ssmagnr": magnitudes})
     assert apply_filter(table, "ssmagnr > 20")["ssmagnr"].to_list() == [21.0]
     assert len(apply_filter(table, "ssmagnr IS NULL")) == 1
+
+
+def test_a_table_of_nobodys_alerts_is_refused():
+    for use in (apply_filter, pass_rates):
+        with pytest.raises(TableError, match=r"not a table of alerts: .* no column candid \(ZTF\)"):
+            use(pl.DataFrame({"acai_h": [0.9], "magpsf": [18.0]}), "acai_h > 0.5")

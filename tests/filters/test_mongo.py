@@ -15,7 +15,7 @@ from acai_jax.errors import FilterError
 from acai_jax.filters.expressions import apply_filter, compile_filter, with_derived_columns
 from acai_jax.filters.mongo import read_pipeline, translate_pipeline
 from acai_jax.score.columns import score_table_schema
-from acai_jax.surveys.ztf import TABLE_FIELDS
+from acai_jax.surveys.ztf import ZTF
 
 NUMBERS = {
     "candidate.magpsf": "magpsf",  # never null in a scored alert
@@ -427,7 +427,7 @@ def test_every_field_of_a_score_table_can_be_asked_for():
     schema = with_derived_columns(pl.LazyFrame(schema=dict(score_table_schema("honvb"))))
     paths = [
         *("objectId", "candid", "candidate.candid", "classifications.acai_o"),
-        *(f"candidate.{name}" for name in TABLE_FIELDS),
+        *(f"candidate.{name}" for name in ZTF.table_fields),
         "classifications.acai_h_version",
     ]
     for path in paths:

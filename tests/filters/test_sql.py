@@ -54,7 +54,7 @@ def table_of(seed: int) -> pl.DataFrame:
 
 
 def ours(table: pl.DataFrame, where: str) -> list[bool | None]:
-    frame = with_derived_columns(table.lazy())
+    frame = with_derived_columns(table.lazy().with_columns(candid=0))
     found = condition(parse(where), where, frame.collect_schema())
     return frame.select(pl.repeat(None, pl.len()), x=found).collect()["x"].to_list()
 

@@ -165,7 +165,7 @@ def test_weights_round_trip_by_name_and_errors_name_the_weight():
 def test_rows_and_columns_beyond_the_crop_change_nothing():
     head = Head(HeadConfig(), rngs=nnx.Rngs(0))
     features, triplets = inputs(2)
-    size = input_size(2)
+    size = input_size(2, 63)
     assert size == 60
     disturbed = triplets.at[:, size:].set(1e3).at[:, :, size:].set(1e3)
     chex.assert_trees_all_equal(head(features, triplets), head(features, disturbed))

@@ -14,6 +14,7 @@ from acai_jax.datasets.card import Card, CardExample, fact_table
 from acai_jax.report import card_pictures
 from acai_jax.report.html import Picture
 from acai_jax.report.pictures import CLASS_COLOURS
+from acai_jax.surveys.ztf import ZTF
 
 DRAWERS = (
     card_pictures.draw_counts,
@@ -42,7 +43,7 @@ def make_card(rows: int, labels: tuple[str, ...], **changes: object) -> Card:
             "drb_source": ["packet"] * rows,
         }
     ).with_columns(**{name: pl.lit(value) for name, value in changes.items()})
-    return Card(Path("dataset"), "ztf_acai", "1.0.0", "alerts", "", 1, {}, alerts)
+    return Card(Path("dataset"), "ztf_acai", "1.0.0", "alerts", "", 1, {}, ZTF, alerts)
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -165,7 +166,7 @@ def test_the_galactic_plane_and_the_map_are_right():
 def example(number: int, **changes: object) -> CardExample:
     image = np.zeros((63, 63), np.float32)
     image[50:60, 10:30] = 1 + number
-    values = {"objectId": f"ZTF26test{number:03d}", "candid": number, "magpsf": 18.5, "fid": 1}
+    values = {"object_id": f"ZTF26test{number:03d}", "magnitude": 18.5, "band": "g"}
     return CardExample(**{**values, "images": (image, image, image), **changes})
 
 
@@ -184,5 +185,5 @@ def test_galleries_show_every_example(count):
 
 def test_stamps_that_cannot_be_read_leave_a_gap():
     science = np.full((63, 63), np.nan, np.float32)
-    missing = example(0, images=(science, None, None), magpsf=None, fid=9)
+    missing = example(0, images=(science, None, None), magnitude=None, band="fid 9")
     assert is_drawn(card_pictures.draw_gallery("moving", [missing, example(1)]))

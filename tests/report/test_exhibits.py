@@ -13,7 +13,7 @@ def test_stamps_are_shown_pixel_for_pixel():
     image = np.random.default_rng(0).normal(10, 3, (63, 63)).astype(np.float32)
     image[:7] = np.nan
     small = image[:, :62]
-    png = stamps_png((image, None, small))
+    png = stamps_png((image, None, small), 63)
     shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
     assert shown.shape == (63, 3 * 63 + 6, 4)
     visible = shown[..., 3] > 0
@@ -33,4 +33,4 @@ def test_a_card_of_an_alert_with_nothing_but_a_name():
     assert card.png is None
     assert card.text == "candid 7"
     assert card.facts == [("score b", "0.2500"), ("filter", "fid None"), ("isdiffpos", "t")]
-    assert card.numbers == {"magpsf": 99.0, "jd": 0.0}
+    assert card.numbers == {"magnitude": 99.0, "time": 0.0}

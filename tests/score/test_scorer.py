@@ -25,7 +25,7 @@ from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score import scorer as score
 from acai_jax.score.scorer import Scorer
-from acai_jax.surveys.ztf import PRESETS, ZTF
+from acai_jax.surveys.ztf import ZTF
 
 VERSIONS = {name: {"version": f"test_{name}"} for name in CLASSES}
 
@@ -60,7 +60,7 @@ def compare_with_golden(table: pl.DataFrame, golden: pl.DataFrame) -> None:
         assert np.abs(logit(ours[resolved]) - logit(expected[resolved])).max() <= 1e-3
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ZTF.recipes)
 def test_published_scores_are_reproduced(real_data, published, preset):
     golden = pl.read_csv(real_data / "golden" / "scores.csv").filter(pl.col("preset") == preset)
     paths = [real_data / "alerts", real_data / "fink_alerts.parquet"]

@@ -102,7 +102,7 @@ def test_parquet_and_json_become_avro_without_loss(tmp_path):
     found = [read_packet(content, histories=True) for content in contents(tmp_path)]
     expected = list(read_alerts(tmp_path, histories=True))
     assert [dict(p.candidate) for p in found] == [dict(p.candidate) for p in expected]
-    assert [p.prv_candidates for p in found] == [p.prv_candidates for p in expected]
+    assert [p.histories for p in found] == [p.histories for p in expected]
     assert [p.cutouts for p in found] == [p.cutouts for p in expected]
     assert [p.candid for p in found] == [record["candid"] for record in records]
 
@@ -116,7 +116,7 @@ def test_real_alerts_of_any_source_stay_what_they_are(real_data):
     for ours, theirs in zip(found, read_alerts(source, histories=True), strict=True):
         # printed, because NaN is not equal to itself
         assert str(ours.candidate) == str(theirs.candidate)
-        assert str(ours.prv_candidates) == str(theirs.prv_candidates)
+        assert str(ours.histories) == str(theirs.histories)
         assert ours.cutouts == theirs.cutouts
 
 

@@ -155,7 +155,7 @@ def test_dropped_negatives_are_written_to_be_evaluated(finished, tmp_path):
     expected = {
         candid: (name, label)
         for candid, name, label in zip(
-            training.candid, training.objectId, training.labels, strict=True
+            training.alert_ids, training.object_ids, training.labels, strict=True
         )
     }
     assert sorted(path.name for path in (workdir / "dropped").iterdir()) == ["h.csv", "v.csv"]
@@ -173,7 +173,7 @@ def test_dropped_negatives_are_written_to_be_evaluated(finished, tmp_path):
     head = found.heads["h"]
     labels = read_labels(workdir / "dropped" / "h.csv").table
     assert (head.lacks, head.ranking.negatives) == ("positive", len(labels))
-    dropped = np.isin(training.candid, labels["candid"])
+    dropped = np.isin(training.alert_ids, labels["alert_id"])
     scores = Scorer(bank).score_arrays(training.features[dropped], training.triplets[dropped])
     assert head.rates[1] == pytest.approx((scores[:, 0] >= 0.5).mean(), abs=1e-12)
 

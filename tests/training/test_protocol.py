@@ -92,7 +92,7 @@ def test_the_norm_leaves_sentinels_out():
     constant, unknown = np.full(10_000, 7.0), np.full(10_000, SENTINEL)
     outlier = np.where(np.arange(10_000) < 9_000, 1.0, 5.0)
     features = np.stack([column, spoilt, constant, unknown, outlier], axis=1).astype(np.float32)
-    norm = protocol.norm_statistics(features, 8.0)
+    norm = protocol.norm_statistics(features, 8.0, SENTINEL)
     np.testing.assert_allclose(norm["centre"], [20, 20, 7, 0, 1], atol=0.2)
     np.testing.assert_allclose(norm["scale"], [3, 3, 1, 1, 1.2], rtol=0.05)
     assert norm["limit"].tolist() == [8] * 5

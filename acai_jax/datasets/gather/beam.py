@@ -27,6 +27,7 @@ from acai_jax.datasets.gather.local import (
 from acai_jax.datasets.gather.plan import BuildPlan, read_wanted
 from acai_jax.datasets.gather.records import Record
 from acai_jax.errors import Reject, SourceError
+from acai_jax.surveys.base import Survey
 
 
 def gather(
@@ -59,7 +60,7 @@ def gather(
         counted = selected["found"] | "ByAlert" >> beam.CombinePerKey(sum)
         tallied = counted | "CountOnce" >> beam.Map(_count_once, plan)
         rejected = selected["rejects"] | "AllRejects" >> beam.combiners.ToList()
-        _ = rejected | "WriteRejects" >> beam.Map(_write_rejects, rejects)
+        _ = rejected | "WriteRejects" >> beam.Map(_write_rejects, rejects, plan.survey)
         digests = (
             sources
             | "SpreadFiles" >> beam.Reshuffle()
@@ -71,7 +72,7 @@ def gather(
         _ = total | "WriteResults" >> beam.Map(_write_results, AsSingleton(digests), results_file)
     found = json.loads(results_file.read_text())
     tally = Tally({tuple(key): count for key, count in found["tally"]})
-    labels = len(read_wanted(plan.folder).candid)
+    labels = len(read_wanted(plan.folder).alert_id)
     tally["label_not_found",] = labels - tally.pop(("label_found",), 0)
     return tally, found["digests"]
 
@@ -117,8 +118,8 @@ def _count_once(counted: tuple[int, int], plan: BuildPlan) -> Tally:
     return tally
 
 
-def _write_rejects(rejects: list[tuple[Place, Reject]], path: Path) -> None:
-    with rejects_file(path) as write:
+def _write_rejects(rejects: list[tuple[Place, Reject]], path: Path, survey: Survey) -> None:
+    with rejects_file(path, survey) as write:
         write(reject for _, reject in sorted(rejects, key=lambda found: found[0]))
 
 

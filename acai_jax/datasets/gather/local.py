@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import loky
 import numpy as np
@@ -25,7 +25,7 @@ from acai_jax.datasets.gather.plan import BuildPlan, Wanted, read_wanted
 from acai_jax.datasets.gather.records import Record, example
 from acai_jax.datasets.splits import stable_hash
 from acai_jax.errors import Reject, reason_of
-from acai_jax.surveys.ztf import DRB_INDEX
+from acai_jax.surveys.base import Survey
 from acai_jax.text import spreadsheet_safe
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ Tally = collections.Counter[tuple[str, ...]]
 
 Place = tuple[int, ...]
 """Where an alert stands in the sources; compares as they are read."""
-
-REJECT_COLUMNS = ("candid", "objectId", "reason", "origin")
 
 
 class Found(NamedTuple):
@@ -79,8 +77,8 @@ def select(chunk: list[Encoded], plan: BuildPlan) -> Selection:
     selection = Selection([], [], Tally(), sum(piece.source_bytes for piece in chunk))
     for alert in itertools.chain.from_iterable(map(decode, chunk)):
         selection.tally["alerts",] += 1
-        row = wanted.row(alert.candid)
-        if row is None and alert.candid is not None:
+        row = wanted.row(alert.alert_id)
+        if row is None and alert.alert_id is not None:
             selection.tally["unlabelled",] += 1  # before its stamps are decoded
             continue
         result = alert if row is None else _record_or_reject(alert, row, wanted, plan)
@@ -99,9 +97,12 @@ def _record_or_reject(
 ) -> Record | Reject | None:
     if isinstance(alert, Reject):
         return alert
-    if stable_hash(alert.objectId) != wanted.name[row]:
-        reason = f"other object: labels.csv names another than {alert.objectId}"
-        return Reject(reason, alert.candid, alert.objectId, alert.origin)
+    if alert.survey is not plan.survey:
+        reason = f"not a {plan.survey.title} alert: a packet of {alert.survey.title}"
+        return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
+    if stable_hash(alert.object_id) != wanted.name[row]:
+        reason = f"other object: labels.csv names another than {alert.object_id}"
+        return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
     public = alert.survey.public.items()
     if plan.public_only and any(alert.fields[name] != value for name, value in public):
         return None
@@ -109,7 +110,7 @@ def _record_or_reject(
     try:
         return example(alert, label, plan.preset, stamps=plan.stamps)
     except Exception as error:
-        return Reject(reason_of(error), alert.candid, alert.objectId, alert.origin)
+        return Reject(reason_of(error), alert.alert_id, alert.object_id, alert.origin)
 
 
 def fill_drb(selection: Selection, plan: BuildPlan) -> None:
@@ -123,11 +124,13 @@ def fill_drb(selection: Selection, plan: BuildPlan) -> None:
         return
     triplets = np.stack([record["triplet"] for _, _, record in missing])
     values, reason = _stand_in(plan.weights).drb(triplets)
+    survey = plan.survey
+    index_of_drb = survey.inputs.features.index(cast(str, survey.replaced))
     for (index, found, record), value in zip(missing, values, strict=True):
-        record["features"][DRB_INDEX] = value
+        record["features"][index_of_drb] = value
         if reason is not None:
             selection.found[index] = found._replace(kept=False, record=None)
-            reject = Reject(reason, record["candid"], record["objectId"], found.origin)
+            reject = Reject(reason, record[survey.alert_id], record[survey.object_id], found.origin)
             selection.rejects.append(reject)
 
 
@@ -163,11 +166,11 @@ def gather(
         How many alerts there were, and what became of them.
     """
     wanted = read_wanted(plan.folder)
-    found, kept = np.zeros((2, len(wanted.candid)), bool)
+    found, kept = np.zeros((2, len(wanted.alert_id)), bool)
     tally = Tally()
     chunked = enumerate(chunks(encoded_alerts(files)))
     select_in_worker = functools.partial(_select_and_store, plan=plan)
-    with rejects_file(rejects) as write_rejects:
+    with rejects_file(rejects, plan.survey) as write_rejects:
         for number, selection in workers.map_chunks(chunked, select_in_worker, num_workers):
             fill_drb(selection, plan)
             _store(selection, number, plan)
@@ -229,7 +232,7 @@ def append_records(path: Path, records: Iterable[tuple[Place, Record]]) -> None:
             pickle.dump(record, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def read_records(folder: Path) -> list[tuple[int, Record]]:
+def read_records(folder: Path, survey: Survey) -> list[tuple[int, Record]]:
     """The records of a shard in their order, whatever the order in which they were gathered.
 
     Of an alert's records, the one from the first place in the sources is taken.
@@ -237,11 +240,11 @@ def read_records(folder: Path) -> list[tuple[int, Record]]:
     first: dict[int, tuple[Place, Record]] = {}
     for path in folder.iterdir():
         for place, record in _unpickle(path):
-            candid = record["candid"]
-            if candid not in first or place < first[candid][0]:
-                first[candid] = place, record
-    order = sorted((stable_hash(str(candid)), candid) for candid in first)
-    return [(key, first[candid][1]) for key, candid in order]
+            alert_id = record[survey.alert_id]
+            if alert_id not in first or place < first[alert_id][0]:
+                first[alert_id] = place, record
+    order = sorted((stable_hash(str(alert_id)), alert_id) for alert_id in first)
+    return [(key, first[alert_id][1]) for key, alert_id in order]
 
 
 def _unpickle(path: Path) -> Iterator[tuple[Place, Record]]:
@@ -254,14 +257,14 @@ def _unpickle(path: Path) -> Iterator[tuple[Place, Record]]:
 
 
 @contextlib.contextmanager
-def rejects_file(path: Path) -> Iterator[Callable[[Iterable[Reject]], None]]:
+def rejects_file(path: Path, survey: Survey) -> Iterator[Callable[[Iterable[Reject]], None]]:
     """Starts the table of rejects; yields what adds rejects to it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(REJECT_COLUMNS)
+        writer.writerow((survey.alert_id, survey.object_id, "reason", "origin"))
 
         def row(reject: Reject) -> list[Any]:
-            cells = (getattr(reject, name) for name in REJECT_COLUMNS)
+            cells = (reject.alert_id, reject.object_id, reject.reason, reject.origin)
             return [spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in cells]
 
         yield lambda rejects: writer.writerows(map(row, rejects))

@@ -9,12 +9,13 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from acai_jax.datasets.splits import SPLITS, split_of, stable_hash
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
+from acai_jax.surveys.base import Survey
 
 if TYPE_CHECKING:  # workers have no use for polars
     from acai_jax.datasets.labels import Labels
@@ -22,23 +23,23 @@ if TYPE_CHECKING:  # workers have no use for polars
 SHARD_RECORDS = 2048
 """Records of a shard, about: 100 MB, the largest stretch that is ever in memory."""
 
-SplitBy = Literal["objectId", "candid"]
-
 
 @dataclasses.dataclass(frozen=True)
 class BuildPlan:
     """What every process of a build knows; small, because it travels with each piece of work.
 
     Attributes:
+        survey: whose alerts are gathered.
         folder: of the build; holds `wanted.npy` and the shards that are being gathered.
         preset: whose preprocessing to follow.
         stamps: keep raw stamps instead of arrays.
-        public_only: leave out programid 2 and 3.
+        public_only: leave out alerts that not everyone may have.
         weights: folder with braai's weights; None: the cache.
         classes: the labels' text, by code.
         shards: (split, number) of each shard.
     """
 
+    survey: Survey
     folder: Path
     preset: Preset
     stamps: bool
@@ -63,29 +64,30 @@ class BuildPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """The labelled alerts, as columns sorted by candid.
+    """The labelled alerts, as columns sorted by alert_id.
 
     Attributes:
-        candid: (n,) int64.
-        name: (n,) uint64, the stable hash of the objectId.
+        alert_id: (n,) int64.
+        name: (n,) uint64, the stable hash of the object's name.
         label: (n,) uint64, a code; see `BuildPlan.classes`.
         shard: (n,) uint64, an index into `BuildPlan.shards`.
     """
 
-    candid: np.ndarray
+    alert_id: np.ndarray
     name: np.ndarray
     label: np.ndarray
     shard: np.ndarray
 
-    def row(self, candid: int | None) -> int | None:
+    def row(self, alert_id: int | None) -> int | None:
         """The row of an alert, or None if it has no label."""
-        if candid is None:
+        if alert_id is None:
             return None
-        row = int(self.candid.searchsorted(candid))
-        return row if row < len(self.candid) and self.candid[row] == candid else None
+        row = int(self.alert_id.searchsorted(alert_id))
+        return row if row < len(self.alert_id) and self.alert_id[row] == alert_id else None
 
 
 def make_plan(
+    survey: Survey,
     folder: Path,
     labels: "Labels",
     *,
@@ -93,14 +95,17 @@ def make_plan(
     stamps: bool,
     public_only: bool,
     weights: Path | None,
-    split_by: SplitBy,
+    split_by: str,
 ) -> BuildPlan:
-    """Decides the split, shard and place of every labelled alert, and writes them to `folder`."""
+    """Decides the split, shard and place of every labelled alert, and writes them to `folder`.
+
+    `split_by` is the name of the survey's identifier of objects, or of alerts.
+    """
     table = labels.table
     classes = tuple(sorted(table["label"].unique()))
     codes = {name: code for code, name in enumerate(classes)}
-    candids = table["candid"].to_numpy()
-    keys = table["objectId"] if split_by == "objectId" else map(str, candids)
+    alert_ids = table["alert_id"].to_numpy()
+    keys = table["object_id"] if split_by == survey.object_id else map(str, alert_ids)
     splits = [split_of(key) for key in keys]
     sizes = collections.Counter(splits)
     counts = {split: math.ceil(sizes[split] / SHARD_RECORDS) for split in SPLITS}
@@ -108,22 +113,22 @@ def make_plan(
     first = {split: shards.index((split, 0)) for split in SPLITS if counts[split]}
     shard = [
         # equal ranges of the hash that sorts records: one after the other, shards are sorted too
-        first[split] + (stable_hash(str(candid)) * counts[split] >> 64)
-        for split, candid in zip(splits, candids, strict=True)
+        first[split] + (stable_hash(str(alert_id)) * counts[split] >> 64)
+        for split, alert_id in zip(splits, alert_ids, strict=True)
     ]
     columns = (
-        candids.view(np.uint64),
-        np.array([stable_hash(name) for name in table["objectId"]], np.uint64),
+        alert_ids.view(np.uint64),
+        np.array([stable_hash(name) for name in table["object_id"]], np.uint64),
         np.array([codes[label] for label in table["label"]], np.uint64),
         np.array(shard, np.uint64),
     )
     folder.mkdir()
     np.save(folder / "wanted.npy", np.stack(columns))
-    return BuildPlan(folder, preset, stamps, public_only, weights, classes, shards)
+    return BuildPlan(survey, folder, preset, stamps, public_only, weights, classes, shards)
 
 
 @functools.lru_cache(maxsize=1)
 def read_wanted(folder: Path) -> Wanted:
     """The labelled alerts of a build; all processes of a machine share one copy in memory."""
-    candid, name, label, shard = np.load(folder / "wanted.npy", mmap_mode="r")
-    return Wanted(candid.view(np.int64), name, label, shard)
+    alert_id, name, label, shard = np.load(folder / "wanted.npy", mmap_mode="r")
+    return Wanted(alert_id.view(np.int64), name, label, shard)

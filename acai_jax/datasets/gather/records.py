@@ -6,12 +6,11 @@ import numpy as np
 
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.preprocess import alert_arrays
-from acai_jax.surveys.ztf import CUTOUTS, DATASET_FIELDS, TEXT_FIELDS, Preset
+from acai_jax.surveys import Preset
 
 Record = dict[str, Any]
 
-CANDIDATE_FIELDS = tuple(name for name in DATASET_FIELDS if name not in TEXT_FIELDS)
-"""Numbers of `candidate` that a record of raw stamps keeps."""
+_TYPES = {"double": float, "float": float, "integer": int, "text": str}
 
 
 def example(packet: AlertPacket, label: str, preset: Preset, *, stamps: bool) -> Record:
@@ -20,19 +19,18 @@ def example(packet: AlertPacket, label: str, preset: Preset, *, stamps: bool) ->
     Raises:
         PacketError: the alert has no arrays under this preset.
     """
-    fields = packet.candidate
+    survey, fields = packet.survey, packet.fields
     about_the_alert = {
         "label": label,
-        "candid": packet.candid,
-        "objectId": packet.objectId,
-        **{name: float(fields[name]) for name in ("jd", "ra", "dec")},  # type: ignore[arg-type]
-        **{name: int(fields[name]) for name in ("fid", "programid")},  # type: ignore[arg-type]
+        survey.alert_id: packet.alert_id,
+        survey.object_id: packet.object_id,
+        **{name: _TYPES[survey.kinds[name]](fields[name]) for name in survey.required_fields},
     }
     if stamps:
-        raw = {name: data or b"" for name, data in zip(CUTOUTS, packet.cutouts, strict=True)}
+        raw = {name: data or b"" for name, data in zip(survey.cutouts, packet.cutouts, strict=True)}
         # None becomes NaN
-        candidate = np.array([fields.get(name) for name in CANDIDATE_FIELDS], np.float64)
-        return {**raw, "candidate": candidate, **about_the_alert}
+        numbers = np.array([fields.get(name) for name in survey.dataset_numbers], np.float64)
+        return {**raw, survey.record: numbers, **about_the_alert}
     arrays = alert_arrays(packet, preset)
     return {
         "triplet": arrays.triplet,

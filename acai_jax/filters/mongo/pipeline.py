@@ -18,7 +18,8 @@ from acai_jax.filters.mongo.documents import (
     refused,
 )
 from acai_jax.filters.mongo.terms import ALWAYS, NEVER, Condition, Value
-from acai_jax.surveys.ztf import ZTF
+from acai_jax.surveys import DEFAULT
+from acai_jax.surveys.base import Survey
 
 _STAGES: Final = ("$match", "$project", "$addFields", "$set")
 _COMPARISONS: Final[Mapping[str, terms.Comparison]] = {
@@ -30,28 +31,20 @@ _COMPARISONS: Final[Mapping[str, terms.Comparison]] = {
     "$gte": ">=",
 }
 _QUERIES: Final = (*_COMPARISONS, "$in", "$nin", "$exists", "$not")
-# a broker stores true and false where packets, and tables, have text
-_FLAGS: Final = {
-    each.column: {
-        truth: tuple(text for text, meant in each.values.items() if meant is truth)
-        for truth in (True, False)
-    }
-    for each in ZTF.derived
-    if each.values
-}
-# of a scored alert; other fields may be null
-_NEVER_NULL: Final = {ZTF.object_id, ZTF.alert_id, *ZTF.inputs.features, *ZTF.required_fields}
 _MAX_TEXT: Final = 20_000  # characters; a field that uses another one twice doubles it
 
 Term = Condition | Value
 
 
-def read_pipeline(path: str | os.PathLike[str], *, include_unscored: bool = False) -> str:
+def read_pipeline(
+    path: str | os.PathLike[str], *, include_unscored: bool = False, survey: Survey = DEFAULT
+) -> str:
     """Translates the pipeline in a JSON file.
 
     Args:
         path: of the file.
         include_unscored: as for `translate_pipeline`.
+        survey: as for `translate_pipeline`.
 
     Raises:
         FilterError: the file cannot be read, or its pipeline cannot be translated.
@@ -63,7 +56,7 @@ def read_pipeline(path: str | os.PathLike[str], *, include_unscored: bool = Fals
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return translate_pipeline(text, include_unscored=include_unscored)
+        return translate_pipeline(text, include_unscored=include_unscored, survey=survey)
     except OSError as error:
         raise FilterError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -72,13 +65,16 @@ def read_pipeline(path: str | os.PathLike[str], *, include_unscored: bool = Fals
         raise FilterError(f"{path}: {error}") from None
 
 
-def translate_pipeline(pipeline: str, *, include_unscored: bool = False) -> str:
+def translate_pipeline(
+    pipeline: str, *, include_unscored: bool = False, survey: Survey = DEFAULT
+) -> str:
     """Translates an aggregation pipeline to an expression for `compile_filter`.
 
     Args:
         pipeline: a list of stages, as JSON or as MongoDB's extended JSON.
         include_unscored: whether alerts without scores may pass. Of scored ones, scores, features
             and positions are never null, which makes the expression shorter.
+        survey: of the alerts.
 
     Returns:
         SQL that is true for the alerts that come out of the pipeline.
@@ -97,7 +93,7 @@ def translate_pipeline(pipeline: str, *, include_unscored: bool = False) -> str:
     """
     try:
         stages = json.loads(pipeline, object_pairs_hook=_object, parse_constant=_no_number)
-        return _Translator(include_unscored).translate(stages)
+        return _Translator(include_unscored, survey).translate(stages)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise FilterError(f"not JSON: {error.msg}: {place}") from None
@@ -123,8 +119,21 @@ def _no_number(name: str) -> None:
 class _Translator:
     """Translates queries and expressions; `place` says where each stands, for messages."""
 
-    def __init__(self, include_unscored: bool) -> None:
+    def __init__(self, include_unscored: bool, survey: Survey) -> None:
         self._include_unscored = include_unscored
+        self._survey = survey
+        # of a scored alert; other fields may be null
+        self._never_null = {
+            *(survey.object_id, survey.alert_id),
+            *survey.inputs.features,
+            *survey.required_fields,
+        }
+        # a broker stores false and true where packets, and tables, have text
+        self._flags = {
+            each.column: (_texts(each.values, False), _texts(each.values, True))
+            for each in survey.derived
+            if each.values
+        }
         self._computed: dict[Computed, Term] = {}
 
     def translate(self, stages: Any) -> str:
@@ -236,19 +245,24 @@ class _Translator:
         if parent == "classifications" and column.startswith("acai_") and column.isidentifier():
             kind = "text" if column.endswith("_version") else "number"
             return self._column(column, kind, may_be_null=False)
-        if source.path in (ZTF.object_id, ZTF.alert_id, f"{ZTF.record}.{ZTF.alert_id}"):
-            return self._column(column, "text" if column == ZTF.object_id else "number")
+        survey = self._survey
+        if source.path in (survey.object_id, survey.alert_id, f"{survey.record}.{survey.alert_id}"):
+            return self._column(column, "text" if column == survey.object_id else "number")
         if source.path in ("coordinates.l", "coordinates.b"):
             return self._column(f"galactic_{column}", "number")
-        if parent == ZTF.record and column in ZTF.table_fields:
-            return self._column(column, "text" if column in ZTF.text_fields else "number")
+        if parent == survey.record and column in survey.table_fields:
+            return self._column(column, "text" if column in survey.text_fields else "number")
         raise refused(place, f"score tables have no {source.path}")
 
     def _column(self, name: str, kind: terms.Kind, *, may_be_null: bool | None = None) -> Value:
         if may_be_null is None:
-            may_be_null = name not in _NEVER_NULL
+            may_be_null = name not in self._never_null
         null = terms.is_null(name) if may_be_null or self._include_unscored else NEVER
-        return Value(name, kind, null=null, column=name)
+        return Value(name, kind, null=null, flags=self._flags.get(name))
+
+
+def _texts(values: Mapping[str, bool], truth: bool) -> tuple[str, ...]:
+    return tuple(text for text, meant in values.items() if meant is truth)
 
 
 def _is_object(spec: Any) -> TypeGuard[dict[str, Any]]:
@@ -321,8 +335,8 @@ def _truth(term: Term) -> Condition:
     """Where MongoDB takes a term for true: all but false, null and zero."""
     if isinstance(term, Condition):
         return term
-    if term.column in _FLAGS:
-        return terms.one_of(term, [terms.text(each) for each in _FLAGS[term.column][True]])
+    if term.flags is not None:
+        return terms.one_of(term, [terms.text(each) for each in term.flags[True]])
     if term.kind == "number":
         return ~terms.one_of(term, [terms.number(0)], or_null=True)
     return ~term.null
@@ -424,8 +438,8 @@ def _one_of(term: Term, wanted: Sequence[Any], place: str) -> Condition:
         return terms.any_of(known)
     values: list[Value] = []
     for each in wanted:
-        if term.column in _FLAGS and isinstance(each, bool):
-            values += [terms.text(letter) for letter in _FLAGS[term.column][each]]
+        if term.flags is not None and isinstance(each, bool):
+            values += [terms.text(letter) for letter in term.flags[each]]
             continue
         literal = _literal(each, place)
         if isinstance(literal, Value) and literal.kind == term.kind:

@@ -93,14 +93,14 @@ class Value:
         kind: what it is; "null" for the null of a pipeline.
         level: how tightly it binds.
         null: where it is null.
-        column: the table's column, where it is one and no more.
+        flags: the texts that a broker stores as false and as true, where it does so.
     """
 
     text: str
     kind: Kind
     level: int = UNIT
     null: Condition = NEVER
-    column: str | None = None
+    flags: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
 
 NULL: Final = Value("NULL", "null", null=ALWAYS)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import tensorflow_datasets as tfds
 from rich.console import Console
@@ -25,13 +25,14 @@ from rich.progress import (
 from acai_jax.alerts.preprocess import check_preset
 from acai_jax.alerts.sources import Paths, source_files
 from acai_jax.datasets.gather import local
-from acai_jax.datasets.gather.plan import BuildPlan, SplitBy, make_plan
-from acai_jax.datasets.gather.records import CANDIDATE_FIELDS, Record
+from acai_jax.datasets.gather.plan import BuildPlan, make_plan
+from acai_jax.datasets.gather.records import Record
 from acai_jax.datasets.labels import Labels, read_labels
 from acai_jax.datasets.splits import RULE
 from acai_jax.errors import DatasetError, RejectsError
 from acai_jax.files import lock_folder
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import DEFAULT, SURVEYS, Preset
+from acai_jax.surveys.base import Survey
 
 from .features import record_features
 from .formats import ARRAY_RECORD, ExampleWriter, to_tf_data
@@ -52,7 +53,7 @@ class AcaiConfig(tfds.core.BuilderConfig):
 
     preset: Preset = "acai"
     stamps: bool = False
-    split_by: SplitBy = "objectId"
+    split_by: Literal["objectId", "candid"] = "objectId"
     public_only: bool = True
     count: int = 0
     seed: int = 0
@@ -76,6 +77,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         ((63, 63, 3), 'simulated')
     """
 
+    survey: ClassVar[Survey] = SURVEYS["ztf"]
+    """Whose alerts it packages."""
     pkg_dir_path = tfds.core.Path(__file__).parent  # of README.md, CITATIONS.bib, TAGS.txt
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
@@ -125,9 +128,9 @@ class Builder(tfds.core.ShardBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.settings
-        check_preset(config.preset)
+        check_preset(config.preset, self.survey)
         return self.dataset_info_from_configs(
-            features=record_features(stamps=config.stamps),
+            features=record_features(self.survey, stamps=config.stamps),
             supervised_keys=None if config.stamps else ("triplet", "label"),
             homepage="https://arxiv.org/abs/2111.12142",
             metadata=tfds.core.MetadataDict(),
@@ -175,7 +178,7 @@ class Builder(tfds.core.ShardBasedBuilder):
                 tally, digests = beam.gather(
                     plan, files, rejects, config.beam_runner, config.beam_options
                 )
-                read = local.read_records
+                read = functools.partial(local.read_records, survey=self.survey)
             else:
                 size = sum(file.stat().st_size for file in files)
                 task = bar.add_task("checking", total=size)
@@ -185,7 +188,8 @@ class Builder(tfds.core.ShardBasedBuilder):
                     plan, files, rejects, self._num_workers, functools.partial(bar.advance, task)
                 )
                 task = bar.add_task("writing", total=_records(tally))
-                read = functools.partial(_read_once, advance=functools.partial(bar.advance, task))
+                advance = functools.partial(bar.advance, task)
+                read = functools.partial(_read_once, survey=self.survey, advance=advance)
             if not _records(tally):
                 rejected = sum(count for key, count in tally.items() if key[0] == "reject")
                 labelled = tally["alerts",] - tally["unlabelled",]
@@ -234,6 +238,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     def _plan(self, folder: Path, labels: Labels) -> BuildPlan:
         config = self.settings
         return make_plan(
+            self.survey,
             folder,
             labels,
             preset=config.preset,
@@ -245,7 +250,7 @@ class Builder(tfds.core.ShardBasedBuilder):
 
     def _facts(self, labels: Labels, tally: local.Tally) -> dict[str, Any]:
         """What the dataset's `metadata.json` says of how it was made, but its sources."""
-        config = self.settings
+        config, survey = self.settings, self.survey
         counts = {
             name: tally[name,]
             for name in ("alerts", "unlabelled", "not_public", "duplicate", "label_not_found")
@@ -272,7 +277,8 @@ class Builder(tfds.core.ShardBasedBuilder):
                 "extra_columns": list(labels.extra_columns),
                 "sha256": labels.sha256,
             },
-            **({"candidate_fields": list(CANDIDATE_FIELDS)} if config.stamps else {}),
+            **({f"{survey.record}_fields": list(survey.dataset_numbers)} if config.stamps else {}),
+            **({"survey": survey.name} if survey is not DEFAULT else {}),
         }
 
     def _write(
@@ -329,9 +335,11 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-def _read_once(folder: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, Record]]:
+def _read_once(
+    folder: Path, survey: Survey, advance: Callable[[int], None]
+) -> Iterator[tuple[int, Record]]:
     """The records of a shard, whose files are then no longer needed."""
-    found = local.read_records(folder)
+    found = local.read_records(folder, survey)
     shutil.rmtree(folder)  # the dataset takes its place on the disk
     for record in found:
         yield record
