@@ -1,5 +1,6 @@
 """The checkpoint that a run extends, and the heads that it ends with."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
