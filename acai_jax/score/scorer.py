@@ -1,9 +1,10 @@
 """Scorer: alerts in, score table out, in fixed batches, order kept, rejects kept as rows."""
 
 import collections
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, cast
 
@@ -21,9 +22,10 @@ from acai_jax.errors import AcaiError, Reject
 from acai_jax.network.bank import HeadBank, apply_heads
 from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.drb import BraaiStandIn, pad_rows
+from acai_jax.network.ensemble import together
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
-from acai_jax.score.columns import score_table_schema
+from acai_jax.score.columns import BESIDE_SCORES, score_table_schema
 from acai_jax.surveys import Preset
 
 PUBLISHED: Final = "published"
@@ -67,12 +69,15 @@ class Scorer:
         self.compiled_batches: list[int] = []
         """Batch sizes compiled so far; constant once `warm_up` has run."""
 
-        def forward(leaves: list[Array], features: Array, triplets: Array) -> tuple[Array, Array]:
+        def forward(leaves: list[Array], features: Array, triplets: Array) -> tuple[Array, ...]:
             self.compiled_batches.append(len(features))  # runs when traced, not when called
             logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
-            if (temperatures != 1).any():  # otherwise the program stays as it was
+            beside: tuple[Array, ...] = ()
+            if bank.members > 1:  # otherwise the program stays as it was
+                logits, *beside = together(logits, bank.members)
+            if (temperatures != 1).any():  # so here
                 logits = logits / temperatures
-            return logits, logits if as_logits else jax.nn.sigmoid(logits)
+            return logits, logits if as_logits else jax.nn.sigmoid(logits), *beside
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
@@ -211,7 +216,7 @@ class Scorer:
                 'multiprocessing.get_context("spawn"), and load a Scorer in each'
             )
 
-    def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, ...]:
         self._check_process()
         features = np.asarray(features, np.float32)
         triplets = np.asarray(triplets, np.float32)
@@ -231,23 +236,26 @@ class Scorer:
         triplets: np.ndarray,
         size: int,
         map_batches: Callable[..., Iterable[Any]],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         starts = range(0, max(len(features), 1), size)
         pieces = [(features[i : i + size], triplets[i : i + size]) for i in starts]
-        logits, scores = zip(*map_batches(lambda piece: self._batch(*piece), pieces), strict=True)
-        return np.concatenate(logits), np.concatenate(scores)
+        found = zip(*map_batches(lambda piece: self._batch(*piece), pieces), strict=True)
+        return tuple(map(np.concatenate, found))
 
-    def _batch(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One batch, padded to the next fixed size so that nothing is compiled anew."""
+    def _batch(self, features: np.ndarray, triplets: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One batch, padded to the next fixed size so that nothing is compiled anew.
+
+        Logits, scores, and what stands beside the scores of ensembles.
+        """
         count = len(features)
         if count == 0:
             empty = np.empty((0, len(self.bank.classes)), np.float32)
-            return empty, empty
+            return (empty,) * (4 if self.bank.members > 1 else 2)
         size = next(size for size in self._batches if size >= count)
         if size > count:
             features, triplets = pad_rows(features, size), pad_rows(triplets, size)
-        logits, scores = self._forward(self._leaves, features, triplets)
-        return np.asarray(logits)[:count], np.asarray(scores)[:count]
+        found = self._forward(self._leaves, features, triplets)
+        return tuple(np.asarray(array)[:count] for array in found)
 
     def _score_prepared(self, prepared: prepare.Prepared, preset: Preset) -> pl.DataFrame:
         columns, features = prepared.columns, prepared.features
@@ -262,34 +270,40 @@ class Scorer:
                 columns["drb_source"][row] = None if reason else "braai"
                 columns["reason"][row] = reason
         largest = self._batches[-1]  # other chunks are scored beside this one, in other threads
-        _, scores = self._in_batches(features, prepared.triplets, largest, map)
+        _, scores, *beside = self._in_batches(features, prepared.triplets, largest, map)
         for row in accepted[~np.isfinite(scores).all(axis=1)]:
             columns["reason"][row] = columns["reason"][row] or "score is not a number"
-        return self._table(columns, accepted, scores, preset)
+        return self._table(columns, accepted, [scores, *beside], preset)
 
     def _table(
         self,
         columns: dict[str, list[Any]],
         accepted: np.ndarray,
-        scores: np.ndarray,
+        found: Sequence[np.ndarray],
         preset: Preset,
     ) -> pl.DataFrame:
-        rows = len(columns["reason"])
-        classes = self.bank.classes
-        all_scores = np.full((rows, len(classes)), np.nan, np.float32)
-        all_scores[accepted] = np.where(np.isfinite(scores).all(1, keepdims=True), scores, np.nan)
-        schema = score_table_schema(classes, self.bank.survey)
-        data: dict[str, Any] = dict(columns)
-        for index, name in enumerate(classes):
-            data[f"acai_{name}"] = all_scores[:, index]
-            version = self.bank.provenance[name]["version"]
-            data[f"acai_{name}_version"] = [version] * rows
-        data["preset"] = [preset] * rows
-        table = pl.DataFrame({name: data[name] for name in schema}, schema=schema)
-        return table.with_columns(pl.col(f"acai_{name}").fill_nan(None) for name in classes)
+        rows, classes = len(columns["reason"]), self.bank.classes
+        good = np.isfinite(found[0]).all(1, keepdims=True)
+        scores = {}
+        for end, numbers in zip(("", *BESIDE_SCORES), found, strict=False):
+            placed = np.full((rows, len(classes)), np.nan, np.float32)
+            placed[accepted] = np.where(good, numbers, np.nan)
+            scores |= {f"acai_{name}{end}": placed[:, i] for i, name in enumerate(classes)}
+        versions = {
+            f"acai_{c}_version": [self.bank.provenance[c]["version"]] * rows for c in classes
+        }
+        data = {**columns, **scores, **versions, "preset": [preset] * rows}
+        table = pl.DataFrame({name: data[name] for name in self.schema}, schema=self.schema)
+        return table.with_columns(pl.col(list(scores)).fill_nan(None))
+
+    @functools.cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """Column -> polars type of the tables of scores."""
+        ensembles = self.bank.members > 1
+        return score_table_schema(self.bank.classes, self.bank.survey, ensembles=ensembles)
 
     def _empty_table(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=score_table_schema(self.bank.classes, self.bank.survey))
+        return pl.DataFrame(schema=self.schema)
 
 
 def enable_compilation_cache() -> None:
