@@ -33,11 +33,12 @@ class HeadBank:
     """Heads with their names and where they come from.
 
     Attributes:
-        heads: k heads with a leading axis.
+        heads: with a leading axis; those of one class side by side.
         classes: k names, such as ("h", "o", "n", "v", "b").
         provenance: per class, where it comes from.
         preset: the preprocessing that the heads were trained with.
         survey: whose alerts the heads read; no others are scored.
+        members: heads of each class; more than one are an ensemble.
     """
 
     heads: Head
@@ -45,13 +46,15 @@ class HeadBank:
     provenance: Mapping[str, Provenance]
     preset: Preset = "acai"
     survey: Survey = DEFAULT
+    members: int = 1
 
     def __post_init__(self) -> None:
         if self.heads.inputs != self.survey.inputs:
             raise ValueError(f"the heads read other inputs than alerts of {self.survey.title} have")
         count = head_weights(self.heads)["score.bias"].shape[0]
-        if len(self.classes) != count:
-            raise ValueError(f"{count} heads for {len(self.classes)} classes: {self.classes}")
+        if len(self.classes) * self.members != count:
+            each = f", {self.members} of each" if self.members > 1 else ""
+            raise ValueError(f"{count} heads for {len(self.classes)} classes{each}: {self.classes}")
         check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
@@ -73,6 +76,11 @@ class HeadBank:
         return np.array(
             [self.provenance[c].get("temperature", 1) for c in self.classes], np.float32
         )
+
+    def places(self, name: str) -> range:
+        """Where the heads of a class stand."""
+        start = self.classes.index(name) * self.members
+        return range(start, start + self.members)
 
 
 def create_heads(
@@ -165,7 +173,7 @@ def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
         if name not in bank.classes:
             known = ", ".join(bank.classes)
             raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
-    places = np.array([bank.classes.index(name) for name in names])
+    places = np.array([place for name in names for place in bank.places(name)])
     heads = jax.tree.map(lambda leaf: leaf[places], bank.heads)
     provenance = {name: bank.provenance[name] for name in names}
     return dataclasses.replace(bank, heads=heads, classes=tuple(names), provenance=provenance)
@@ -177,7 +185,7 @@ def merge_banks(bank: HeadBank, other: HeadBank) -> HeadBank:
     Every head keeps its bytes.
 
     Raises:
-        ValueError: the banks differ in hyperparameters, preset or survey.
+        ValueError: the banks differ in hyperparameters, preset, survey or members of a class.
     """
     if bank.heads.config != other.heads.config:
         raise ValueError(
@@ -185,8 +193,11 @@ def merge_banks(bank: HeadBank, other: HeadBank) -> HeadBank:
         )
     if (bank.preset, bank.survey.name) != (other.preset, other.survey.name):
         raise ValueError("heads of one bank share their preset and survey")
+    if bank.members != other.members:
+        raise ValueError(f"{bank.members} heads of each class do not go with {other.members}")
     places = {name: place for place, name in enumerate(bank.classes + other.classes)}
-    order = np.array(list(places.values()))
+    first = np.array(list(places.values()))[:, None] * bank.members
+    order = (first + np.arange(bank.members)).ravel()
     heads = jax.tree.map(
         lambda one, two: jnp.concatenate([one, two])[order], bank.heads, other.heads
     )

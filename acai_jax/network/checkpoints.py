@@ -1,32 +1,26 @@
 """Heads, and states of training, to and from Orbax; the only file that imports it."""
 
-import dataclasses
 import gc
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as orbax
 
 from acai_jax.errors import CheckpointError
-from acai_jax.network.bank import HeadBank, abstract_heads
-from acai_jax.network.head import check_weights, head_weights, identity_norm, with_weights
-from acai_jax.network.head_config import HeadConfig
-from acai_jax.surveys import DEFAULT, SURVEYS
-from acai_jax.surveys.base import Survey
+from acai_jax.network.bank import HeadBank
+from acai_jax.network.description import describe, described_bank
+from acai_jax.network.exchange import SUFFIX, import_heads, load_shipped, shipped_models
+from acai_jax.network.head import check_weights, head_weights
 from acai_jax.text import printable
 
 Result = TypeVar("Result")
-_FORMAT: Final = "acai_jax heads 2"
-_FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
 _SETTLE_SECONDS: Final = 0.3
 _STATE_FORMAT: Final = "acai_jax training 1"
 HEADS_FOLDER: Final = "heads"
@@ -51,21 +45,7 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     """
     path = Path(path).absolute()
     check_place(path, overwrite=overwrite)
-    inputs = bank.survey.inputs
-    description = {
-        "format": _FORMAT,
-        "classes": list(bank.classes),
-        "config": dataclasses.asdict(bank.heads.config),
-        "survey": bank.survey.name,
-        "feature_names": list(inputs.features),
-        "stamp": inputs.stamp,
-        "channels": list(inputs.channels),
-        "sentinel": inputs.sentinel,
-        "preset": bank.preset,
-        "provenance": {name: dict(facts) for name, facts in bank.provenance.items()},
-        "acai_jax_version": metadata.version("acai_jax"),
-    }
-    _save(path, head_weights(bank.heads), description, overwrite)
+    _save(path, head_weights(bank.heads), describe(bank), overwrite)
 
 
 def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -81,7 +61,8 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
     """Restores a bank of heads, strictly.
 
     Args:
-        path: a directory that `save_heads` wrote, or that of a training run with its heads in it.
+        path: a directory that `save_heads` wrote, or that of a training run with its heads in it;
+            a file that `export_heads` wrote; or the name of a model that comes with the package.
 
     Raises:
         CheckpointError: there is no complete checkpoint, it is of another kind, its heads read
@@ -93,6 +74,10 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         Traceback (most recent call last):
         acai_jax.errors.CheckpointError: no checkpoint at no_such_checkpoint
     """
+    if path in shipped_models():
+        return load_shipped(str(path))
+    if Path(path).suffix == SUFFIX:
+        return import_heads(path)
     folder = Path(path).absolute()
     if not is_checkpoint(folder) and is_checkpoint(folder / HEADS_FOLDER):
         folder /= HEADS_FOLDER
@@ -103,31 +88,19 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
 
 def _load_heads(folder: Path) -> HeadBank:
     found = orbax.metadata(str(folder))
-    description = _check_description(found.custom_metadata)
-    if found.metadata is None:  # Orbax only logs what is wrong with them
-        raise ValueError("its weights cannot be read")
-    # before there were norms, every head took its features as they are
-    survey = SURVEYS[description.get("survey", DEFAULT.name)]
-    old = description["format"] == _FORMAT_WITHOUT_NORM
-    norm = identity_norm(survey.inputs) if old else {}
-    config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
-    count = len(description["classes"])
-    heads = abstract_heads(config, count, inputs=survey.inputs)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    expected = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        for name, leaf in head_weights(heads).items()
-        if name not in norm
-    }
-    check_weights(expected, found.metadata)
-    norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
-    return HeadBank(
-        with_weights(heads, orbax.load(str(folder), expected) | norm),
-        tuple(description["classes"]),
-        description["provenance"],
-        description["preset"],
-        survey,
-    )
+
+    def load(expected: Mapping[str, Any]) -> Any:
+        if found.metadata is None:  # Orbax only logs what is wrong with them
+            raise ValueError("its weights cannot be read")
+        check_weights(expected, found.metadata)
+        placed = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for name, leaf in expected.items()
+        }
+        return orbax.load(str(folder), placed)
+
+    return described_bank(found.custom_metadata, load)
 
 
 def _read(path: str | os.PathLike[str], read: Callable[[], Result]) -> Result:
@@ -166,43 +139,6 @@ def _is_not_of_tensorstore(record: logging.LogRecord) -> bool:
 
 def _show_nothing(*_: object) -> None:
     """For exceptions in TensorStore's threads, which nobody can catch."""
-
-
-def _check_description(description: Any) -> Mapping[str, Any]:
-    found = description.get("format") if isinstance(description, Mapping) else None
-    if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
-        of = f" but {found!r}" if found else ""
-        raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
-    name = description.get("survey", DEFAULT.name)
-    if name not in SURVEYS:
-        raise CheckpointError(
-            f"its heads read alerts of {name!r:.80}; this version of acai_jax knows "
-            f"{', '.join(SURVEYS)}"
-        )
-    _check_inputs(description, SURVEYS[name])
-    if description["preset"] not in SURVEYS[name].recipes:
-        raise CheckpointError(f"unknown preset {description['preset']!r}")
-    return description
-
-
-def _check_inputs(description: Mapping[str, Any], survey: Survey) -> None:
-    inputs = survey.inputs
-    if tuple(description["feature_names"]) != inputs.features:
-        raise CheckpointError("its heads read other features, or in another order")
-    for name, known in (
-        ("stamp", inputs.stamp),
-        ("channels", list(inputs.channels)),
-        ("sentinel", inputs.sentinel),
-    ):
-        if (found := description.get(name, known)) != known:
-            raise CheckpointError(
-                f"its heads read another {name} than alerts of {survey.title} have: "
-                f"{found!r:.80}, not {known!r}"
-            )
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 # --- states of training ----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from acai_jax.surveys import SURVEYS
 
+_COLUMNS_BESIDE: Final = {"_version": "version", "_std": "deviation", "_mi": "information"}
 _MAX_NAME: Final = 64  # of a class, as of a label
 
 
@@ -92,8 +93,9 @@ def check_class_names(names: Sequence[str]) -> None:
             raise ValueError(f"{name!r:.80} can be no class's name: it can be no file's")
         if len(name) > _MAX_NAME:
             raise ValueError(f"{name!r:.80} can be no class's name: it is too long")
-        if name.endswith("_version"):
-            of = name.removesuffix("_version")
-            raise ValueError(
-                f"{name!r} can be no class's name: it would be taken for the version of {of!r}"
-            )
+        for suffix, what in _COLUMNS_BESIDE.items():
+            if name.endswith(suffix):
+                of = name.removesuffix(suffix)
+                raise ValueError(
+                    f"{name!r} can be no class's name: it would be taken for the {what} of {of!r}"
+                )

@@ -10,6 +10,9 @@ from jaxtyping import Float32
 from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Survey
 
+BESIDE_SCORES: Final = ("_std", "_mi")
+"""Ends of the names of columns that ensembles add to each score: the standard deviation of the
+members' scores, and their mutual information [nat]."""
 NOT_A_NUMBER: Final = "score is not a number"
 """The reason of an alert whose scores are not all numbers, where it has no other."""
 REASON_KIND: Final = pl.col("reason").str.split(":").list.first()
@@ -21,14 +24,22 @@ def score_columns(columns: Iterable[str]) -> list[str]:
     """Those of a table's columns that hold scores, whatever heads the table is of.
 
     Example:
-        >>> score_columns(["candid", "acai_h", "acai_h_version", "acai_tde"])
+        >>> score_columns(["candid", "acai_h", "acai_h_std", "acai_h_version", "acai_tde"])
         ['acai_h', 'acai_tde']
     """
-    return [name for name in columns if name.startswith("acai_") and not name.endswith("_version")]
+    beside = (*BESIDE_SCORES, "_version")
+    return [name for name in columns if name.startswith("acai_") and not name.endswith(beside)]
 
 
-def score_table_schema(classes: Iterable[str], survey: Survey = DEFAULT) -> Mapping[str, Any]:
+def score_table_schema(
+    classes: Iterable[str], survey: Survey = DEFAULT, *, ensembles: bool = False
+) -> Mapping[str, Any]:
     """Column -> polars type of the score table for these classes and a survey's alerts.
+
+    Args:
+        classes: those that have scores.
+        survey: whose alerts they are.
+        ensembles: each score is that of an ensemble, and has `BESIDE_SCORES`.
 
     Example:
         >>> score_table_schema(["h"])["acai_h"]
@@ -37,7 +48,8 @@ def score_table_schema(classes: Iterable[str], survey: Survey = DEFAULT) -> Mapp
     fields = (survey.alert_id, survey.object_id, *survey.table_fields)
     schema = pl.Schema({name: column_type(name, survey) for name in fields})
     for name in classes:
-        schema[f"acai_{name}"] = pl.Float32()
+        for end in ("", *(BESIDE_SCORES if ensembles else ())):
+            schema[f"acai_{name}{end}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
     for name in ("preset", "drb_source", "reason", "origin"):
         schema[name] = column_type(name, survey)
@@ -55,7 +67,7 @@ def column_type(field: str, survey: Survey) -> Any:
 
 def score_table(
     columns: Mapping[str, Any],
-    scores: Float32[np.ndarray, "n k"],
+    scores: Float32[np.ndarray, "n m"],
     versions: Mapping[str, str],
     preset: str,
     survey: Survey = DEFAULT,
@@ -66,7 +78,8 @@ def score_table(
 
     Args:
         columns: of the alerts, by name, "reason" among them; null where they are left out.
-        scores: NaN where there is none.
+        scores: of k classes; then, of ensembles, the columns of each of `BESIDE_SCORES`. NaN where
+            there is none.
         versions: class -> version of its head, in the order of the scores.
         preset: of the preprocessing.
         survey: whose alerts they are.
@@ -77,7 +90,7 @@ def score_table(
         >>> table.select("acai_h", "acai_h_version", "reason").rows()
         [(0.5, '1', None), (None, '1', 'score is not a number')]
     """
-    schema = score_table_schema(versions, survey)
+    schema = score_table_schema(versions, survey, ensembles=scores.shape[1] > len(versions))
     rows = len(columns["reason"])
     scored = np.isfinite(scores).all(axis=1)
     data: dict[str, Any] = {**dict.fromkeys(schema), **columns, "preset": [preset] * rows}
@@ -85,7 +98,9 @@ def score_table(
     for row in np.flatnonzero(~scored):
         data["reason"][row] = data["reason"][row] or NOT_A_NUMBER
     scores = np.where(scored[:, None], scores, np.float32(np.nan))
-    for index, (name, version) in enumerate(versions.items()):
-        data[f"acai_{name}"] = pl.Series(scores[:, index]).fill_nan(None)
+    names = (f"acai_{name}{end}" for end in ("", *BESIDE_SCORES) for name in versions)
+    for name, column in zip(names, scores.T, strict=False):
+        data[name] = pl.Series(column).fill_nan(None)
+    for name, version in versions.items():
         data[f"acai_{name}_version"] = [version] * rows
     return pl.DataFrame({name: data[name] for name in schema}, schema=schema)

@@ -1,13 +1,15 @@
 """Scorer: alerts in, score table out, in fixed batches, order kept, rejects kept as rows."""
 
 import collections
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, cast
 
 import jax
+import jax.numpy as jnp
 import loky
 import numpy as np
 import polars as pl
@@ -21,9 +23,10 @@ from acai_jax.errors import AcaiError, Reject
 from acai_jax.network.bank import HeadBank, apply_heads
 from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.drb import BraaiStandIn, pad_rows
+from acai_jax.network.ensemble import together
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
-from acai_jax.score.columns import score_table, score_table_schema
+from acai_jax.score.columns import BESIDE_SCORES, score_table, score_table_schema
 from acai_jax.surveys import Preset
 
 PUBLISHED: Final = "published"
@@ -70,12 +73,17 @@ class Scorer:
         def forward(leaves: list[Array], features: Array, triplets: Array) -> Array:
             self.compiled_batches.append(len(features))  # runs when traced, not when called
             logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
-            if (temperatures != 1).any():  # otherwise the program stays as it was
+            beside: list[Array] = []
+            if bank.members > 1:  # otherwise the program stays as it was
+                logits, *beside = together(logits, bank.members)
+            if (temperatures != 1).any():  # so here
                 logits = logits / temperatures
-            return logits if as_logits else jax.nn.sigmoid(logits)
+            scores = logits if as_logits else jax.nn.sigmoid(logits)
+            return jnp.concatenate([scores, *beside], axis=1)
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
+        self._width = len(bank.classes) * (1 + (bank.members > 1) * len(BESIDE_SCORES))
         inputs = bank.survey.inputs
         self._shapes = (len(inputs.features),), inputs.triplet
 
@@ -126,7 +134,7 @@ class Scorer:
         """
         tables = [table for table, _ in self.score_tables(paths, preset, num_workers=num_workers)]
         if not tables:
-            return pl.DataFrame(schema=score_table_schema(self.bank.classes, self.bank.survey))
+            return pl.DataFrame(schema=self.schema)
         return pl.concat(tables)
 
     def score_tables(
@@ -202,8 +210,10 @@ class Scorer:
         share = -(-count // self._threads)
         size = next((size for size in self._batches if size >= share), self._batches[-1])
         if count <= max(size, _SMALL_BATCH):
-            return self._batch(features, triplets)
-        return self._in_batches(features, triplets, size, self._pool.map)
+            found = self._batch(features, triplets)
+        else:
+            found = self._in_batches(features, triplets, size, self._pool.map)
+        return found[:, : len(self.bank.classes)]
 
     def warm_up(self) -> None:
         """Compiles every batch size, so that no alert waits for it later."""
@@ -230,10 +240,13 @@ class Scorer:
         return np.concatenate(list(map_batches(lambda piece: self._batch(*piece), pieces)))
 
     def _batch(self, features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
-        """One batch, padded to the next fixed size so that nothing is compiled anew."""
+        """One batch, padded to the next fixed size so that nothing is compiled anew.
+
+        Scores, then of ensembles the columns of `BESIDE_SCORES`.
+        """
         count = len(features)
         if count == 0:
-            return np.empty((0, len(self.bank.classes)), np.float32)
+            return np.empty((0, self._width), np.float32)
         size = next(size for size in self._batches if size >= count)
         if size > count:
             features, triplets = pad_rows(features, size), pad_rows(triplets, size)
@@ -251,9 +264,15 @@ class Scorer:
             columns["drb_source"][place] = None if reason else "braai"
             columns["reason"][place] = reason
         largest = self._batches[-1]  # other chunks are scored beside this one, in other threads
-        scores = np.full((len(columns["reason"]), len(self.bank.classes)), np.nan, np.float32)
+        scores = np.full((len(columns["reason"]), self._width), np.nan, np.float32)
         scores[accepted] = self._in_batches(features, prepared.triplets, largest, map)
         return score_table(columns, scores, self.bank.versions, preset, self.bank.survey)
+
+    @functools.cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """Column -> polars type of the tables of scores."""
+        ensembles = self.bank.members > 1
+        return score_table_schema(self.bank.classes, self.bank.survey, ensembles=ensembles)
 
 
 def enable_compilation_cache() -> None:

@@ -12,7 +12,6 @@ import polars as pl
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.errors import Reject, reason_of
 from acai_jax.filters.expressions import apply_filter, named_filter
-from acai_jax.score.columns import score_table_schema
 from acai_jax.score.scorer import Scorer
 from acai_jax.stream.decoding import decode_message
 from acai_jax.stream.outputs import ScoreEncoder
@@ -75,7 +74,7 @@ class Work:
         classes, survey = scorer.bank.classes, scorer.bank.survey
         self.survey = survey
         self._encoder = ScoreEncoder(classes, survey)
-        nothing = pl.DataFrame(schema={**score_table_schema(classes, survey), **PLACE})
+        nothing = pl.DataFrame(schema={**scorer.schema, **PLACE})
         self._filters = {
             name: named_filter(name, settings.filters_file, survey).where
             for name in settings.filters

@@ -14,6 +14,48 @@ ClassWeights = Literal["none", "frequency", "fixed", "balanced"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes, drawn anew each time that an alert is trained on; none of them by default.
+
+    Attributes:
+        flips: mirror and turn the triplet: the sky has no up. All stamps of an alert alike.
+        pixel_noise: up to so much is added to each pixel, in units of a stamp's rms pixel.
+        smear: up to this share of each pixel goes to its four neighbours, as in worse seeing;
+            each stamp by itself.
+        feature_noise: added to each feature, in robust standard deviations; not to sentinels.
+        feature_drop: share of features that are replaced by their median.
+
+    Raises:
+        ValueError: a value is impossible.
+
+    Example:
+        >>> Augment(flips=True, feature_drop=0.1).is_on, Augment().is_on
+        (True, False)
+    """
+
+    flips: bool = False
+    pixel_noise: float = 0.0
+    smear: float = 0.0
+    feature_noise: float = 0.0
+    feature_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("pixel_noise", 10),
+            ("smear", 0.8),
+            ("feature_noise", 10),
+            ("feature_drop", 0.9),
+        ):
+            if not 0 <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} of augment is {value}; it must lie in 0 to {most}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is changed at all."""
+        return self != Augment()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """What is trained, on what, and how; the defaults follow the paper.
 
@@ -24,9 +66,12 @@ class Config:
         positives: name of a head, then its positive labels: `--config.positives transient h o n`.
         init: checkpoint to extend. Trained heads replace those of the same name or are added; all
             others keep every byte.
+        ensemble: heads trained for each class, from seeds that follow `seed`; their scores are
+            averaged, and say how far they disagree.
         warm_start: start from the weights, and the feature norm, that `init` has for a head.
         seed: of weights, of the choice of negatives, of the order of the data, and of dropout.
         model: hyperparameters of the heads.
+        augment: random changes of the alerts in training; by default none, as in the paper.
         balance: negatives per positive; those beyond are kept aside for round two.
         class_weights: weigh both classes alike ("none"), by their numbers ("frequency"), by
             `positive_weights` ("fixed"), or so that precision and recall become equal ("balanced",
@@ -68,9 +113,11 @@ class Config:
         default_factory=dict
     )
     init: Path | None = None
+    ensemble: int = 1
     warm_start: bool = False
     seed: int = 0
     model: HeadConfig = dataclasses.field(default_factory=HeadConfig)
+    augment: Augment = dataclasses.field(default_factory=Augment)
     balance: float = 2.5
     class_weights: ClassWeights = "none"
     positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -102,8 +149,8 @@ class Config:
             raise ValueError(
                 f"plateau_factor is {self.plateau_factor}; it must lie between 0 and 1"
             )
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be below 2**32")
+        if self.seed + self.ensemble > 2**32:
+            raise ValueError(f"seed is {self.seed}; the last one must be below 2**32")
         if self.microbatch is not None and self.batch_size % self.microbatch:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.microbatch}")
         check_class_names(self.heads)
@@ -135,6 +182,7 @@ class Config:
 
 _LEAST = {
     "seed": 0,
+    "ensemble": 1,
     "batch_size": 1,
     "plateau_patience": 1,
     "patience": 1,

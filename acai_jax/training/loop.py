@@ -92,7 +92,7 @@ def train(
         members = members_of(config)
         tasks = [protocol.task_of(member, training.labels, validation.labels) for member in members]
         for member, task in zip(members, tasks, strict=True):
-            training.write_labels(workdir / "dropped" / f"{member.head}.csv", task.dropped)
+            training.write_labels(workdir / "dropped" / f"{member.name}.csv", task.dropped)
         keys = np.stack([head_key(member.seed, member.head) for member in members])
         inputs = facts.survey.inputs
         features = np.asarray(training.features)
@@ -108,6 +108,7 @@ def train(
             config.microbatch,
             inputs=inputs,
             precision=config.precision,
+            augment=config.augment,
             together=together,
         )
         run = _Run(
@@ -281,7 +282,7 @@ class _Run:
             put(state.control, index, control)
             if control.best_epoch == state.epoch:
                 put(state.best, index, take(state.heads.weights, index))
-            heads[member.head] = {
+            heads[member.name] = {
                 "train_loss": float(state.loss[index] / state.alerts[index]),
                 "val_loss": quality.loss,
                 "precision": quality.precision,
@@ -301,7 +302,7 @@ class _Run:
     def restore_best(self) -> None:
         """Every member gets back the weights of its best epoch, and a new optimizer."""
         losses = zip(self.members, self.state.control.best_loss, strict=True)
-        if diverged := [member.head for member, loss in losses if not np.isfinite(loss)]:
+        if diverged := [member.name for member, loss in losses if not np.isfinite(loss)]:
             raise TrainingError(f"no validation loss of {diverged} was finite: lower learning_rate")
         self.state.heads = writable(start_state({**self.state.best, **self.state.heads.norm}))
 
@@ -314,10 +315,10 @@ class _Run:
         for index, (member, task) in enumerate(zip(self.members, self.tasks, strict=True)):
             wrong = protocol.misclassified(logits[index], task.dropped)
             state.added[index, wrong] = True
-            heads[member.head] = {"dropped": len(task.dropped), "misclassified": len(wrong)}
+            heads[member.name] = {"dropped": len(task.dropped), "misclassified": len(wrong)}
             share = 100 * len(wrong) / max(1, len(task.dropped))
             self.display.say(
-                f"round two, {member.head}: {len(wrong):,} of {len(task.dropped):,} dropped "
+                f"round two, {member.name}: {len(wrong):,} of {len(task.dropped):,} dropped "
                 f"negatives are misclassified ({share:.1f} %), and added"
             )
         return {"epoch": state.epoch, "round": 1, "heads": heads}

@@ -1,4 +1,7 @@
-"""The members of a run: the heads that are trained, each with settings of its own."""
+"""The members of a run: the heads that are trained, each with settings of its own.
+
+Nothing that decides how a member comes out depends on the members beside it.
+"""
 
 import dataclasses
 
@@ -10,7 +13,8 @@ class Member:
     """One head in training, and all that decides how it comes out, beside the data.
 
     Attributes:
-        head: its name.
+        name: of the member: the head's, and a number if the head has several members.
+        head: the class that it learns.
         labels: those that are its positives.
         seed: of its weights, its choice of negatives, the order of its data, and its dropout.
         balance: negatives per positive.
@@ -29,6 +33,7 @@ class Member:
         [('h', ('h',)), ('v', ('v',))]
     """
 
+    name: str
     head: str
     labels: tuple[str, ...]
     seed: int
@@ -44,12 +49,16 @@ class Member:
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
-    """A member for each head of the configuration, in its order."""
+    """The members of each head of the configuration, in its order.
+
+    The first member of an ensemble is the head that would be trained without the others.
+    """
     return tuple(
         Member(
+            name=f"{head}-{number}" if config.ensemble > 1 else head,
             head=head,
             labels=config.labels(head),
-            seed=config.seed,
+            seed=config.seed + number,
             balance=config.balance,
             class_weights=config.class_weights,
             positive_weight=config.positive_weights.get(head, 1.0),
@@ -61,4 +70,5 @@ def members_of(config: Config) -> tuple[Member, ...]:
             dropout=(config.model.dense_dropout, config.model.conv_dropout),
         )
         for head in config.heads
+        for number in range(config.ensemble)
     )

@@ -28,6 +28,10 @@ def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
         raise CheckpointError(
             f"{config.init} holds heads of other hyperparameters: {bank.heads.config}"
         )
+    if bank.members != config.ensemble:
+        raise CheckpointError(
+            f"{config.init} holds {bank.members} heads of each class, not {config.ensemble}"
+        )
     if bank.survey is not facts.survey:
         raise CheckpointError(
             f"{config.init} reads alerts of {bank.survey.title}, the dataset holds those of "
@@ -51,20 +55,20 @@ def result_of(
     version = metadata.version("acai_jax")
     what = json.dumps([config.as_json(), facts.as_json(), version])
     digest = hashlib.sha256(what.encode()).hexdigest()
-    provenance = {
-        member.head: {
+    provenance = {}
+    for head in config.heads:
+        of_head = [place for place, member in enumerate(members) if member.head == head]
+        epochs, losses = state.control.best_epoch[of_head], state.control.best_loss[of_head]
+        provenance[head] = {
             "version": f"acai_jax_{version}_{digest[:8]}",
-            "positives": list(member.labels),
+            "positives": list(config.labels(head)),
             "dataset": facts.name,
             "dataset_sha256": facts.digest,
-            "seed": str(member.seed),
-            "best_epoch": str(state.control.best_epoch[index]),
-            "val_loss": f"{state.control.best_loss[index]:.6g}",
+            "seed": " ".join(str(members[place].seed) for place in of_head),
+            "best_epoch": " ".join(map(str, epochs)),
+            "val_loss": " ".join(f"{loss:.6g}" for loss in losses),
         }
-        for index, member in enumerate(members)
-    }
-    names = tuple(provenance)
-    trained = abstract_heads(config.model, len(names), inputs=facts.survey.inputs)
+    trained = abstract_heads(config.model, len(members), inputs=facts.survey.inputs)
     trained = with_weights(trained, {**state.best, **state.heads.norm})
-    bank = HeadBank(trained, names, provenance, facts.preset, facts.survey)
+    bank = HeadBank(trained, config.heads, provenance, facts.preset, facts.survey, config.ensemble)
     return bank if init is None else merge_banks(init, bank)

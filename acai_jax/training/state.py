@@ -125,7 +125,8 @@ def first_state(
         known = head_weights(init.heads)
         for index, member in enumerate(members):
             if member.head in init.classes:
-                put(weights, index, take(known, init.classes.index(member.head)))
+                place = init.places(member.head)[index % config.ensemble]
+                put(weights, index, take(known, place))
     heads = writable(start_state(weights))
     zeros = np.zeros(len(members), np.int64)
     return RunState(

@@ -25,10 +25,13 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Inputs
+from acai_jax.training.augment import augmented_features, augmented_triplets
+from acai_jax.training.config import Augment
 
 _ADAM_EPSILON = 1e-7  # the published models'
+_NO_CHANGE = Augment()
 _CPU_MICROBATCH = 2  # alerts whose images fit in a core's cache
-_WEIGHTS, _DROPOUT = 0, 1  # streams of random numbers
+_WEIGHTS, _DROPOUT, _AUGMENT = 0, 1, 2  # streams of random numbers
 
 Array = jax.Array | np.ndarray
 Weights = dict[str, Any]
@@ -154,6 +157,7 @@ def start_state(weights: Weights) -> HeadState:
 def train_segment(
     head: Head,
     microbatch: int,
+    augment: Augment,
     state: HeadState,
     settings: Settings,
     batches: Batches,
@@ -164,6 +168,7 @@ def train_segment(
     Args:
         head: an abstract head: its hyperparameters and shapes.
         microbatch: alerts whose gradient is computed at once.
+        augment: how alerts are changed at random.
         state: where the head stands.
         settings: what decides the steps.
         batches: the alerts of each step.
@@ -177,8 +182,9 @@ def train_segment(
 
     def step(carry: tuple[HeadState, Tally, Array], batch: Batches) -> tuple[Any, None]:
         state, tally, number = carry
+        step_key = jax.random.fold_in(key, number)
         take = functools.partial(
-            _train_step, head, microbatch, settings, jax.random.fold_in(key, number), batch, data
+            _train_step, head, microbatch, augment, settings, step_key, batch, data
         )
         state, tally = jax.lax.cond((batch.rows >= 0).any(), take, lambda *kept: kept, state, tally)
         return (state, tally, number + 1), None
@@ -191,6 +197,7 @@ def train_segment(
 def _train_step(
     head: Head,
     microbatch: int,
+    augment: Augment,
     settings: Settings,
     key: jax.Array,
     batch: Batches,
@@ -202,9 +209,16 @@ def _train_step(
 
     def loss_of(weights: Weights, part: Batches, key: jax.Array) -> Array:
         training = nnx.view(with_weights(head, weights | state.norm), deterministic=False)
+        features, triplets = data.features[part.rows], data.triplets[part.slots]
+        if augment.is_on:  # otherwise the program stays as it was
+            keys = jax.random.split(jax.random.fold_in(key, _AUGMENT))
+            centre, scale = state.norm["norm.centre"], state.norm["norm.scale"]
+            known = {"centre": centre, "scale": scale, "missing": head.inputs.sentinel}
+            features = augmented_features(augment, keys[0], features, **known)
+            triplets = augmented_triplets(augment, keys[1], triplets)
         logits = training(
-            data.features[part.rows],
-            data.triplets[part.slots],
+            features,
+            triplets,
             key=key,
             dropout=jnp.asarray(settings.dropout),
         )
@@ -271,6 +285,7 @@ class Programs:
         microbatch: alerts whose gradient is computed at once; by default what suits the device.
         inputs: what the heads read.
         precision: of matrix products on accelerators; see `separable_conv`.
+        augment: how alerts are changed at random in training.
         together: run all heads as one program; by default where there is an accelerator.
     """
 
@@ -281,6 +296,7 @@ class Programs:
         *,
         inputs: Inputs = DEFAULT.inputs,
         precision: str = "float32",
+        augment: Augment = _NO_CHANGE,
         together: bool | None = None,
     ) -> None:
         on_cpu = jax.default_backend() == "cpu"
@@ -292,7 +308,7 @@ class Programs:
         head = jax.eval_shape(lambda heads: take_head(heads, 0), bank)
         self._options = cpu_compiler_options() if on_cpu else None
         self._microbatch = microbatch or (_CPU_MICROBATCH if on_cpu else None)
-        self._head, self._bank = head, bank
+        self._head, self._bank, self._augment = head, bank, augment
         self._programs: dict[Any, Any] = {}
 
     def train(
@@ -309,7 +325,7 @@ class Programs:
         """
         microbatch = self._microbatch or batches.rows.shape[-1]
         microbatch = int(np.gcd(microbatch, batches.rows.shape[-1]))
-        function = functools.partial(train_segment, self._head, microbatch)
+        function = functools.partial(train_segment, self._head, microbatch, self._augment)
         in_axes = None if axes is None else (0, 0, 0, axes)
         return self._run(("train", axes), function, in_axes, state, settings, batches, data)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from acai_jax.errors import CheckpointError
-from acai_jax.network import checkpoints
+from acai_jax.network import checkpoints, description
 from acai_jax.network.bank import HeadBank, apply_heads, create_heads
 from acai_jax.network.head import head_weights, identity_norm, with_weights
 from acai_jax.network.head_config import HeadConfig
@@ -209,7 +209,7 @@ def test_heads_of_another_survey_go_by_its_inputs(bank, tmp_path, monkeypatch):
     checkpoints.save_heads(HeadBank(*arguments, other), tmp_path / "heads")
     with pytest.raises(CheckpointError, match="alerts of 'other'"):
         checkpoints.load_heads(tmp_path / "heads")
-    monkeypatch.setattr(checkpoints, "SURVEYS", {"ztf": ZTF, "other": other})
+    monkeypatch.setattr(description, "SURVEYS", {"ztf": ZTF, "other": other})
     restored = checkpoints.load_heads(tmp_path / "heads")
     assert restored.survey is other
     chex.assert_trees_all_equal(head_weights(restored.heads), head_weights(heads))

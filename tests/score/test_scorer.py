@@ -24,6 +24,7 @@ from acai_jax.classes import CLASSES
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score import scorer as score
+from acai_jax.score.columns import score_columns
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import ZTF
 
@@ -290,6 +291,30 @@ def test_a_new_class_gets_its_own_columns(tmp_path):
     table = Scorer(bank).score(night)
     assert table["acai_kilonova"].null_count() == 0
     assert "acai_b" not in table.columns
+
+
+def test_an_ensemble_gives_the_mean_of_its_members_and_says_how_far_they_disagree(tmp_path):
+    heads = create_heads(HeadConfig(), 4, jax.random.key(3))
+    versions = {"h": {"version": "1"}, "v": {"version": "2"}}
+    ensemble = Scorer(HeadBank(heads, ("h", "v"), versions, members=2))
+    names = ("a", "b", "c", "d")
+    single = Scorer(HeadBank(heads, names, {name: {"version": "1"} for name in names}))
+    records = [packet_record(n) for n in range(4)]
+    records[3]["cutoutTemplate"] = None
+    night = write_night(tmp_path, records)
+    table, members = ensemble.score(night), single.score(night)
+    assert dict(table.schema) == dict(ensemble.schema)
+    for name, two in {"h": ("a", "b"), "v": ("c", "d")}.items():
+        scores = members.select(f"acai_{member}" for member in two).to_numpy()
+        for end, of in (("", np.mean), ("_std", np.std)):
+            found = table[f"acai_{name}{end}"].to_numpy()
+            np.testing.assert_allclose(found, of(scores, axis=1), atol=1e-6)
+        information = table[f"acai_{name}_mi"]
+        assert information[:3].is_between(0, np.log(2)).all()
+        assert information.is_null().to_list() == [False] * 3 + [True]
+    assert score_columns(table.columns) == ["acai_h", "acai_v"]
+    loaded = ensemble.score_arrays(np.zeros((0, 25)), np.zeros((0, 63, 63, 3)))
+    assert loaded.shape == (0, 2)
 
 
 def test_a_scorer_in_a_forked_process_is_a_clear_error(tmp_path):

@@ -203,6 +203,33 @@ def test_a_head_alone_is_the_head_in_the_bank(finished, tmp_path):
     assert ours == [r["heads"]["v"] for r in records(tmp_path / "alone")]
 
 
+def test_an_ensemble_holds_the_heads_that_are_trained_alone(finished, tmp_path):
+    config, _, bank = finished
+    both = run(dataclasses.replace(config, ensemble=2), tmp_path / "ensemble")
+    other = run(dataclasses.replace(config, heads=("v",), seed=1), tmp_path / "other")
+    assert (both.classes, both.members) == (("h", "v"), 2)
+    assert both.provenance["v"]["seed"] == "0 1"
+    for place, alone in {0: one_head(bank, "h"), 2: one_head(bank, "v")}.items():
+        chex.assert_trees_all_equal(head_weights(take_head(both.heads, place)), alone)
+    chex.assert_trees_all_equal(
+        head_weights(take_head(both.heads, 3)), head_weights(take_head(other.heads, 0))
+    )
+    loaded = load_heads(tmp_path / "ensemble")
+    chex.assert_trees_all_equal(head_weights(loaded.heads), head_weights(both.heads))
+    with pytest.raises(CheckpointError, match="holds 2 heads of each class, not 1"):
+        run(dataclasses.replace(config, init=tmp_path / "ensemble"), tmp_path / "single")
+    more = dataclasses.replace(
+        config, heads=("h", "o"), ensemble=2, seed=5, init=tmp_path / "ensemble", max_epochs=1
+    )
+    extended = run(more, tmp_path / "more")
+    assert extended.classes == ("h", "v", "o")
+    for place in both.places("v"):
+        chex.assert_trees_all_equal(
+            head_weights(take_head(extended.heads, place)),
+            head_weights(take_head(both.heads, place)),
+        )
+
+
 def test_another_heads_labels_change_nothing(finished, tmp_path):
     config, _, bank = finished
     changed = dataclasses.replace(config, heads=("v", "x"), positives={"x": ("b", "o", "n")})

@@ -12,6 +12,7 @@ import pytest
 from acai_jax.network.head import with_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.training import step
+from acai_jax.training.config import Augment
 from acai_jax.training.step import Batches, Data, Programs, Settings, put, take
 
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
@@ -306,3 +307,20 @@ def test_logits_are_those_of_each_head(data, together, config):
         alone = with_weights(programs._head, take(weights, head))
         expected = alone(jnp.asarray(data.features[wanted]), data.triplets[wanted])
         np.testing.assert_allclose(found[head], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_random_changes_follow_from_the_key_and_leave_the_rest_of_a_step_as_it_was(data):
+    keys, state = first_state()
+    found = []
+    for augment in (Augment(), Augment(flips=True, feature_noise=1.0), Augment(flips=True)):
+        programs = Programs(SMALL, 4, augment=augment)
+        one = data._replace(targets=data.targets[0])
+        for _ in range(2):
+            trained, _ = programs.train(
+                take(state, 0), settings_of(keys[0]), batches_of(plan(3)), one, None
+            )
+            found.append(trained.weights["score.kernel"])
+    for first, second in (found[:2], found[2:4], found[4:]):
+        np.testing.assert_array_equal(first, second)
+    assert not np.allclose(found[0], found[2])
+    assert not np.allclose(found[2], found[4])

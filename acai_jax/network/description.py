@@ -1,0 +1,109 @@
+"""What is stored beside the weights of heads: all that is needed to use them again, JSON-ready."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+
+from acai_jax.errors import CheckpointError
+from acai_jax.network.bank import HeadBank, abstract_heads
+from acai_jax.network.head import head_weights, identity_norm, with_weights
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.surveys import DEFAULT, SURVEYS
+from acai_jax.surveys.base import Survey
+
+_FORMAT: Final = "acai_jax heads 2"
+_FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
+
+
+def describe(bank: HeadBank) -> dict[str, Any]:
+    """The description of a bank, from which `described_bank` makes it again."""
+    inputs = bank.survey.inputs
+    return {
+        "format": _FORMAT,
+        "classes": list(bank.classes),
+        "members": bank.members,
+        "config": dataclasses.asdict(bank.heads.config),
+        "survey": bank.survey.name,
+        "feature_names": list(inputs.features),
+        "stamp": inputs.stamp,
+        "channels": list(inputs.channels),
+        "sentinel": inputs.sentinel,
+        "preset": bank.preset,
+        "provenance": {name: dict(facts) for name, facts in bank.provenance.items()},
+        "acai_jax_version": metadata.version("acai_jax"),
+    }
+
+
+def described_bank(
+    description: Any, load: Callable[[dict[str, jax.ShapeDtypeStruct]], Mapping[str, Any]]
+) -> HeadBank:
+    """The bank of a description.
+
+    Args:
+        description: as `describe` gives it.
+        load: gives the weights; it is called with the names, shapes and dtypes that are expected.
+
+    Raises:
+        CheckpointError: it describes no heads, or heads of an unknown survey or other inputs.
+        ValueError: the weights are not those that are expected; the message names them.
+    """
+    description = _checked(description)
+    survey = SURVEYS[description.get("survey", DEFAULT.name)]
+    # before there were norms, every head took its features as they are
+    old = description["format"] == _FORMAT_WITHOUT_NORM
+    norm = identity_norm(survey.inputs) if old else {}
+    config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
+    members = description.get("members", 1)
+    count = len(description["classes"]) * members
+    heads = abstract_heads(config, count, inputs=survey.inputs)
+    expected = {name: leaf for name, leaf in head_weights(heads).items() if name not in norm}
+    norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
+    return HeadBank(
+        with_weights(heads, {**load(expected), **norm}),
+        tuple(description["classes"]),
+        description["provenance"],
+        description["preset"],
+        survey,
+        members,
+    )
+
+
+def _checked(description: Any) -> Mapping[str, Any]:
+    found = description.get("format") if isinstance(description, Mapping) else None
+    if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
+        of = f" but {found!r}" if found else ""
+        raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
+    name = description.get("survey", DEFAULT.name)
+    if name not in SURVEYS:
+        raise CheckpointError(
+            f"its heads read alerts of {name!r:.80}; this version of acai_jax knows "
+            f"{', '.join(SURVEYS)}"
+        )
+    _check_inputs(description, SURVEYS[name])
+    if description["preset"] not in SURVEYS[name].recipes:
+        raise CheckpointError(f"unknown preset {description['preset']!r}")
+    return description
+
+
+def _check_inputs(description: Mapping[str, Any], survey: Survey) -> None:
+    inputs = survey.inputs
+    if tuple(description["feature_names"]) != inputs.features:
+        raise CheckpointError("its heads read other features, or in another order")
+    for name, known in (
+        ("stamp", inputs.stamp),
+        ("channels", list(inputs.channels)),
+        ("sentinel", inputs.sentinel),
+    ):
+        if (found := description.get(name, known)) != known:
+            raise CheckpointError(
+                f"its heads read another {name} than alerts of {survey.title} have: "
+                f"{found!r:.80}, not {known!r}"
+            )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
