@@ -231,10 +231,10 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
     values, names = [], []
     for survey in SURVEYS.values():
-        inner, name = record.get(survey.record), survey.alert_id
-        values += [record.get(name), inner.get(name) if isinstance(inner, Mapping) else None]
-        values.append(record.get(f"i:{name}"))
-        names += [record.get(survey.object_id), record.get(f"i:{survey.object_id}")]
+        inner = record.get(survey.record)
+        inner = inner if isinstance(inner, Mapping) else {}
+        for found, name in ((values, survey.alert_id), (names, survey.object_id)):
+            found += [record.get(name), inner.get(name), record.get(f"i:{name}")]
     alert_id = next((known for value in values if (known := _known(value)) is not None), None)
     return alert_id, next((name for name in names if name and _is_text(name)), None)
 

@@ -101,12 +101,13 @@ def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:
 
 
 def _jd(record: Mapping[str, Any]) -> float | None:
-    for survey in SURVEYS.values():
-        if isinstance(record.get(survey.record), Mapping):
-            arranged = survey.arrange(record) if survey.arrange else record
-            time = arranged[survey.record].get(survey.time)
-            return float(time) if isinstance(time, int | float) and math.isfinite(time) else None
-    return None
+    survey = next((each for each in SURVEYS.values() if each.record in record), None)
+    try:
+        arranged = survey.arrange(record) if survey and survey.arrange else record
+        time = arranged[survey.record].get(survey.time) if survey else None
+    except Exception:  # whoever reads the alert will say what is wrong with it
+        return None
+    return float(time) if isinstance(time, int | float) and math.isfinite(time) else None
 
 
 def avro_message(record: Mapping[str, Any]) -> bytes:

@@ -13,11 +13,11 @@ import pytest
 from synthetic import packet_record, stamp
 
 from acai_jax import surveys
-from acai_jax.alerts.packet import AlertPacket, packet_from_record
+from acai_jax.alerts.packet import AlertPacket, packet_from_record, packet_or_reject
 from acai_jax.alerts.preprocess import alert_arrays
 from acai_jax.datasets.gather.records import example
 from acai_jax.datasets.records import packet_of
-from acai_jax.errors import CheckpointError, PacketError
+from acai_jax.errors import CheckpointError, PacketError, Reject
 from acai_jax.evaluate.run import evaluate_table
 from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.filters.mongo import translate_pipeline
@@ -27,6 +27,7 @@ from acai_jax.network.checkpoints import load_heads, save_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.exhibits import alert_exhibit
 from acai_jax.score.scorer import Scorer
+from acai_jax.stream import messages
 from acai_jax.stream.outputs import ScoreEncoder
 from acai_jax.stream.settings import night_topics
 from acai_jax.surveys.base import (
@@ -157,8 +158,13 @@ def test_a_packet_of_another_layout():
     assert found.survey is TINY
     assert (found.alert_id, found.object_id) == (10**17 + 3, "TINY-1")
     assert (found.fields["when"], found.fields["visits"]) == (2461003.5, 3)
-    with pytest.raises(PacketError, match=r"missing field: source\.colour is None"):
-        packet(3, colour=None)
+    assert messages._jd(record(3)) == 2461003.5
+    assert messages._jd({"source": {}}) is None
+
+
+def test_a_reject_says_which_alert_it_is():
+    reject = packet_or_reject(record(3, colour=None), schema_name="tiny.alert")
+    assert reject == Reject("missing field: source.colour is None", 10**17 + 3, "TINY-1")
 
 
 def test_of_a_large_stamp_the_middle_is_taken():

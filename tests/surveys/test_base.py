@@ -16,7 +16,6 @@ def survey(request):
 def test_every_name_is_a_fields(survey):
     names = survey.table_fields
     assert len(set(names)) == len(names)
-    made = {"latitude", "year"}
     for used in (
         survey.inputs.features,
         survey.late_features,
@@ -27,7 +26,12 @@ def test_every_name_is_a_fields(survey):
         [survey.magnitude],
     ):
         assert set(used) <= set(names)
-    assert {each.column for each in survey.groupings.values()} <= {*names, *made}
+
+
+def test_an_evaluation_has_what_it_groups_by(survey):
+    kept = {survey.band, *(set(survey.key_fields) & set(survey.inputs.features))}
+    made = {"latitude", "year"}
+    assert {each.column for each in survey.groupings.values()} <= kept | made
 
 
 def test_kinds_divide_the_fields(survey):
