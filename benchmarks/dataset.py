@@ -157,7 +157,8 @@ def compare(count: int, rounds: int, folder: Path) -> None:
             "the original's way", lambda: package_as_original(sources, original, few), few
         ),
     ]
-    source = build(sources, labels, folder / "datasets").as_data_source(split="train")
+    built: Any = build(sources, labels, folder / "datasets")
+    source = built.as_data_source("train")
     records = Records(folder / "datasets", "train")
     names = package_as_original(sources, folder / "read", few)
     check_same(records, folder / "read", names)

@@ -92,12 +92,12 @@ def score_table(
     """
     schema = score_table_schema(versions, survey, ensembles=scores.shape[1] > len(versions))
     rows = len(columns["reason"])
-    scored = np.isfinite(scores).all(axis=1)
+    unscored = np.logical_or.reduce(~np.isfinite(scores), axis=1)
     data: dict[str, Any] = {**dict.fromkeys(schema), **columns, "preset": [preset] * rows}
     data["reason"] = list(data["reason"])
-    for row in np.flatnonzero(~scored):
+    for row in np.flatnonzero(unscored):
         data["reason"][row] = data["reason"][row] or NOT_A_NUMBER
-    scores = np.where(scored[:, None], scores, np.float32(np.nan))
+    scores = np.where(unscored[:, None], np.float32(np.nan), scores)
     names = (f"acai_{name}{end}" for end in ("", *BESIDE_SCORES) for name in versions)
     for name, column in zip(names, scores.T, strict=False):
         data[name] = pl.Series(column).fill_nan(None)
