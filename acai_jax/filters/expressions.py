@@ -144,10 +144,10 @@ def apply_filter(
     frame = with_derived_columns(table.lazy())
     found = compile_filter(where, frame.collect_schema())
     passed = frame.filter(passing(frame, found.expression, include_unscored))
-    return without_unused(passed, table.lazy(), found).collect()
+    return drop_unused(passed, table.lazy(), found).collect()
 
 
-def without_unused(passed: pl.LazyFrame, table: pl.LazyFrame, found: Filter) -> pl.LazyFrame:
+def drop_unused(passed: pl.LazyFrame, table: pl.LazyFrame, found: Filter) -> pl.LazyFrame:
     """Drops galactic coordinates that neither table nor filter has: they would take longest."""
     own = {*table.collect_schema().names(), *found.expression.meta.root_names()}
     return passed.drop({"galactic_l", "galactic_b"} - own, strict=False)

@@ -8,12 +8,7 @@ from typing import Final
 import polars as pl
 
 from acai_jax.errors import FilterError
-from acai_jax.filters.expressions import (
-    compile_filter,
-    passing,
-    with_derived_columns,
-    without_unused,
-)
+from acai_jax.filters.expressions import compile_filter, drop_unused, passing, with_derived_columns
 from acai_jax.score.columns import score_columns
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
@@ -148,7 +143,7 @@ def try_filter(
         include_unscored=include_unscored,
         heads=tuple(name.removeprefix("acai_") for name in scores),
         stages=pl.DataFrame(counts, ["stage", "alerts", "objects"], orient="row"),
-        passed=without_unused(passed, table, found).collect(),
+        passed=drop_unused(passed, table, found).collect(),
         judged=judged.select(*kept, passes.alias("passes")),
         survey=survey,
     )

@@ -76,7 +76,6 @@ def write_report(
         facts=_facts(found),
         exhibits=[_exhibit(found, place, each) for place, each in enumerate(found.examples)],
         filters=_filters(found),
-        orders=_orders(found),
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,17 +208,6 @@ def _filters(found: Evaluation) -> dict[str, tuple[str, dict[str, str]]]:
         "kind": ("mistake", {kind: kind for kind in kinds}),
         "label": ("label", {label: class_name(label) for label in labels}),
     }
-
-
-def _orders(found: Evaluation) -> list[tuple[str, str, bool]]:
-    return [
-        ("place", "head, worst first", False),
-        ("error", "distance from the label", True),
-        ("score", "score, highest first", True),
-        ("score", "score, lowest first", False),
-        ("magnitude", f"{found.survey.magnitude}, brightest first", False),
-        ("time", "date, latest first", True),
-    ]
 
 
 def _exhibit(found: Evaluation, place: int, example: ChosenAlert) -> html.Exhibit:

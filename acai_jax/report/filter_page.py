@@ -83,9 +83,8 @@ def write_filter_report(
         orders=_orders(trial),
         facts=_facts(trial, facts or {}),
     )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
+    path = Path(folder, "report.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, page.encode())
     return path
 

@@ -6,7 +6,7 @@ import pytest
 from hostile import hostile
 from hypothesis import given, settings
 
-from acai_jax.commands.filter import filter_table
+from acai_jax.commands.filter import Filter
 from acai_jax.errors import FilterError
 from acai_jax.filters import sql
 from acai_jax.filters.expressions import apply_filter
@@ -125,7 +125,8 @@ def test_a_report_judges_each_row_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sql, "condition", counted)
     night(500).write_parquet(tmp_path / "scores.parquet")
     out = tmp_path / "passed.parquet"
-    filter_table(tmp_path / "scores.parquet", where=WHERE, out=out, report=tmp_path / "report")
+    table, report = tmp_path / "scores.parquet", tmp_path / "report"
+    Filter(table=table, where=WHERE, out=out, report=report).run()
     assert judged == {"acai_h > 0.5": 500, "acai_b < 0.1": 500}
     monkeypatch.undo()
     assert pl.read_parquet(out).equals(apply_filter(night(500), WHERE))

@@ -112,7 +112,7 @@ def test_the_gallery_shows_the_misses(page):
     for each in evaluation().examples:
         assert f"candid {each.row['candid']}" in text
     sorted_by = {option["value"] for option in page.all("option")}
-    assert {"score -1", "magpsf 1", "jd -1"} < sorted_by
+    assert {"score -1", "magnitude 1", "time -1"} < sorted_by
 
 
 def test_one_head_that_is_always_right(tmp_path):
