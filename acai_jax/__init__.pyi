@@ -5,6 +5,7 @@ from .classes import CLASSES
 from .errors import AcaiError, PacketError, Reject
 from .network.bank import HeadBank, apply_heads, create_heads
 from .network.checkpoints import load_heads, save_heads
+from .network.exchange import export_heads
 from .network.head import Head, HeadConfig
 from .network.pretrained import load_braai, load_published
 from .score.night import score_night
@@ -30,6 +31,7 @@ __all__ = [
     "alert_arrays",
     "apply_heads",
     "create_heads",
+    "export_heads",
     "load_braai",
     "load_heads",
     "load_published",

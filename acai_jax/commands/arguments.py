@@ -20,7 +20,8 @@ class Model:
     """A model."""
 
     model: str = "published"
-    """a checkpoint's folder, "published", or "published-20201110" (the first generation)."""
+    """a checkpoint's folder, a .safetensors file of `export`, "published", or "published-20201110"
+    (the first generation)."""
     weights: Path | None = None
     """folder with the published .h5 files, for work without a network."""
 

@@ -2,11 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from acai_jax.commands.arguments import Model
 from acai_jax.commands.console import console
+
+if TYPE_CHECKING:
+    from acai_jax.network.bank import HeadBank
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,13 +20,16 @@ class Convert(Model):
     out: tyro.conf.Positional[Path]
     """folder of the checkpoint."""
     overwrite: bool = False
-    """replace a checkpoint that is there."""
+    """replace what is there."""
 
     def run(self) -> None:
-        """Saves the checkpoint, and prints the versions of its heads."""
-        from acai_jax.network.checkpoints import save_heads
-
+        """Saves the heads, and prints their versions."""
         bank = self.load().bank
-        save_heads(bank, self.out, overwrite=self.overwrite)
+        self._save(bank)
         versions = ", ".join(f"{name} {version}" for name, version in bank.versions.items())
         console.print(f"{self.out}: {versions}")
+
+    def _save(self, bank: "HeadBank") -> None:
+        from acai_jax.network.checkpoints import save_heads
+
+        save_heads(bank, self.out, overwrite=self.overwrite)

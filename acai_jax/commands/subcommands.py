@@ -7,6 +7,7 @@ from acai_jax.commands.console import clear_errors
 from acai_jax.commands.convert import Convert
 from acai_jax.commands.dataset import Dataset
 from acai_jax.commands.evaluate import Evaluate
+from acai_jax.commands.export import Export
 from acai_jax.commands.fetch_night import FetchNight
 from acai_jax.commands.filter import Filter
 from acai_jax.commands.package import Package
@@ -21,6 +22,7 @@ COMMANDS = {
     "score": Score,
     "show": Show,
     "convert": Convert,
+    "export": Export,
     "simulate": Simulate,
     "fetch-night": FetchNight,
     "package": Package,

@@ -97,8 +97,8 @@ class Scorer:
         """Loads the published classifiers, or those of a checkpoint.
 
         Args:
-            model: "published"; "published-20201110" for the first published generation; or the
-                directory of a checkpoint.
+            model: "published"; "published-20201110" for the first published generation; or as for
+                `load_heads`: the directory of a checkpoint, for example.
             weights_dir: folder with the published `.h5` files; without it they are downloaded
                 once and cached.
 
