@@ -45,7 +45,8 @@ def compile_schema(schema: bytes, wanted: frozenset[str] | None = None) -> Recor
     Args:
         schema: the schema's JSON, as it stands in a container: a record, or a union of records.
         wanted: top-level fields to read, and of the records in them only the fields that hold no
-            array, map or record; all else is stepped over. None reads everything.
+            array, map or record; all else is stepped over. NAME.FIELD reads, of the records in
+            NAME, that field only. None reads everything.
 
     Raises:
         AvroError: the schema is damaged, recursive, or larger than any alert's.
@@ -152,6 +153,11 @@ class _Compiler:
 
     def __init__(self, wanted: frozenset[str] | None) -> None:
         self.wanted = wanted
+        self.inner: dict[str, set[str]] = {}  # of top-level fields of which not all is wanted
+        for name, dot, field in (each.partition(".") for each in wanted or ()):
+            if dot and name not in (wanted or ()):
+                self.inner.setdefault(name, set()).add(field)
+        self.only: set[str] | None = None  # while one of them is read
         self.lines: list[str] = []
         self.names: dict[str, tuple[Any, str]] = {}
         self.open: list[str] = []  # records being written, to notice a recursive schema
@@ -242,6 +248,8 @@ class _Compiler:
                 continue
             for field, wanted in run:
                 if wanted:
+                    if top:
+                        self.only = self.inner.get(field["name"])
                     items.append((field["name"], self.read(field["type"], space, depth)))
                 else:
                     self.step_over(field["type"], space, depth)
@@ -253,7 +261,11 @@ class _Compiler:
             raise AvroError("damaged Avro: its schema has a field without a name")
         if self.wanted is None:
             return True
-        return field["name"] in self.wanted if top else self.is_scalar(field["type"], space)
+        if top:
+            return field["name"] in self.wanted or field["name"] in self.inner
+        if self.only is not None:
+            return field["name"] in self.only
+        return self.is_scalar(field["type"], space)
 
     def is_scalar(self, schema: Any, space: str) -> bool:
         kind, schema, space = self.resolve(schema, space, 0)

@@ -33,10 +33,12 @@ _BYTES_OF_VALUE: Final = 64  # as a Python object, about
 
 _KNOWN: Final = tuple(SURVEYS.values())
 _RECORDS: Final = {each.record: each.alert_id for each in _KNOWN}
-_NAMES: Final = tuple(name for each in _KNOWN for name in (each.object_id, each.alert_id))
+_NAMES: Final = tuple(
+    dict.fromkeys(name for each in _KNOWN for name in (each.object_id, each.alert_id))
+)
 _IDENTITY: Final = (*_NAMES, *(f"i:{name}" for name in _NAMES))
 _ARRANGED_FROM: Final = tuple(name for each in _KNOWN for name in each.arranged_from)
-_TOP_FIELDS: Final = (*_IDENTITY, "schemavsn", "publisher", *_ARRANGED_FROM)
+_TOP_FIELDS: Final = (*_IDENTITY, "schemavsn", "publisher")
 _NESTED: Final = (*dict.fromkeys(name for each in _KNOWN for name in each.cutouts), *_RECORDS)
 _INNER_FIELDS: Final = frozenset({"stampData", *_RECORDS.values()}).union(
     *(each.table_fields for each in _KNOWN)
@@ -67,7 +69,7 @@ def parquet_records(
         metadata = parquet.read_metadata(source)
         schema = metadata.schema.to_arrow_schema()
         marks = dict.fromkeys(TELLING.intersection(schema.names))
-        columns = list(schema.names) if histories else _columns_of_packets(schema)
+        columns = list(schema.names) if histories else _columns_of_packets(metadata, schema)
         if not columns:
             reason = f"{_why_no_packets(marks)} ({metadata.num_rows} rows)"
             yield [Reject(reason, origin=origin)], 1.0, 0
@@ -107,7 +109,7 @@ def _check_footer(source: "pyarrow.NativeFile") -> None:
     source.seek(0)
 
 
-def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
+def _columns_of_packets(metadata: "parquet.FileMetaData", schema: "pyarrow.Schema") -> list[str]:
     """What a packet without histories is made of, as dotted names.
 
     Of their fields, that is what score tables carry, and all other plain numbers.
@@ -125,6 +127,15 @@ def _columns_of_packets(schema: "pyarrow.Schema") -> list[str]:
                 if child.name in _INNER_FIELDS
                 or (name in _RECORDS and types.is_primitive(child.type))
             ]
+    # of an array of records, a leaf has a path such as NAME.list.element.FIELD
+    leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    for name in _ARRANGED_FROM if columns else ():
+        top, _, field = name.partition(".")
+        columns += [
+            leaf
+            for leaf in leaves
+            if leaf.partition(".")[0] == top and (not field or leaf.endswith(f".{field}"))
+        ]
     return columns
 
 

@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from acai_jax.errors import PacketError
-from acai_jax.surveys import MARKS, SURVEYS, recognise
+from acai_jax.surveys import MARKS, SURVEYS, recognise, survey_of_table
 from acai_jax.surveys.base import Other, Survey
 
 _TITLES: Final = " or ".join(survey.title for survey in SURVEYS.values())
 NOT_AN_ALERT: Final = f"not a {_TITLES} alert"
-_PORTAL: Final = {
-    f"i:{name}": survey
-    for survey in SURVEYS.values()
-    for name in (survey.alert_id, survey.object_id)
-}
+_PORTAL: Final = frozenset(
+    f"i:{name}" for survey in SURVEYS.values() for name in (survey.alert_id, survey.object_id)
+)
 TELLING: Final = MARKS.union(_PORTAL)
 """Names of top-level fields that tell what a record is, whatever they hold."""
 
-_OBJECT_NAME: Final = re.compile("|".join(each.object_name for each in SURVEYS.values()).encode())
+# where a packet is arranged, the name may stand nowhere in its bytes
+_OBJECT_NAME: Final = re.compile(
+    "|".join(each.object_name for each in SURVEYS.values() if each.arrange is None).encode()
+)
 _MAX_SCHEMA_ID: Final = 2**20  # registries count from 1
 
 
@@ -37,7 +38,7 @@ def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Surv
         'ZTF'
         >>> survey_of({}, "desirt.alert")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        acai_jax.errors.PacketError: not a ZTF alert: a packet of DECam; classifiers trained on ...
+        acai_jax.errors.PacketError: not a ZTF or LSST alert: a packet of DECam; classifiers ...
     """
     found = recognise(schema_name, record)
     if isinstance(found, Other):
@@ -45,8 +46,8 @@ def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Surv
             f"{NOT_AN_ALERT}: a packet of {found.title}; "
             f"classifiers trained on {_TITLES} stamps do not transfer"
         )
-    if not _PORTAL.keys().isdisjoint(record):
-        survey = next(_PORTAL[name] for name in record if name in _PORTAL)
+    if not _PORTAL.isdisjoint(record):
+        survey = survey_of_table(name.removeprefix("i:") for name in record if name in _PORTAL)
         raise PacketError(
             f"{NOT_AN_ALERT}: a row of a flat table of the Fink portal "
             f"(i:{survey.alert_id}, i:{survey.time}, ...), which has no stamps; needed are whole "

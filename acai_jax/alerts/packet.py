@@ -1,6 +1,7 @@
 """One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
 
 import binascii
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -19,6 +20,9 @@ Rows = tuple[Mapping[str, Value], ...]
 _INT64: Final = range(-(2**63), 2**63)
 
 _HISTORIES: Final = frozenset(name for each in SURVEYS.values() for name in each.histories)
+_USED: Final = frozenset(
+    name.partition(".")[0] for each in SURVEYS.values() for name in each.arranged_from
+)
 _WANTED: Final = foreign.TELLING.union(
     {"schemavsn", "publisher"}, *(each.top_fields for each in SURVEYS.values())
 )
@@ -132,7 +136,7 @@ def wanted_fields(histories: bool) -> frozenset[str]:
 
 def skipped_fields(histories: bool) -> frozenset[str]:
     """The top-level fields that a reader may step over."""
-    return frozenset() if histories else _HISTORIES
+    return frozenset() if histories else _HISTORIES - _USED
 
 
 def packet_from_record(
@@ -231,6 +235,9 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
     values, names = [], []
     for survey in SURVEYS.values():
+        if survey.arrange is not None and survey.record in record:
+            with contextlib.suppress(PacketError):
+                record = survey.arrange(record)
         inner = record.get(survey.record)
         inner = inner if isinstance(inner, Mapping) else {}
         for found, name in ((values, survey.alert_id), (names, survey.object_id)):

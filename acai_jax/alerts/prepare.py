@@ -132,7 +132,7 @@ def _row(
     nothing = (None,) * len(survey.table_fields)
     if isinstance(alert, AlertPacket) and alert.survey is not survey:
         title = alert.survey.title
-        alert = _rejected(alert, PacketError(f"not a {survey.title} alert: a packet of {title}"))
+        alert = _rejected(alert, PacketError(f"not {survey.an_alert}: a packet of {title}"))
     if isinstance(alert, Reject):
         return alert, nothing
     try:

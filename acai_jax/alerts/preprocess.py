@@ -5,6 +5,10 @@
 | acai     | divide by the norm, then pad bottom/right by 1e-9 | braai    | no score           |
 | kowalski | the same                                          | use rb   | no score           |
 | boom     | pad centred with zeros, then divide by the norm   | no score | no score           |
+| lsst     | the same; a larger stamp's middle                 |          | no score           |
+| lsst-snr | asinh of pixel / noise, then the same             |          | no score           |
+
+LSST's features have rules of their own for nulls: `surveys.lsst`.
 """
 
 import math
@@ -15,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from acai_jax.alerts.packet import AlertPacket
-from acai_jax.alerts.stamps import Image, decode_stamp
+from acai_jax.alerts.stamps import Image, decode_stamp, decode_variance
 from acai_jax.errors import PacketError, StampError
 from acai_jax.surveys import DEFAULT, DrbSource, Preset
 from acai_jax.surveys.base import BRAAI, Survey
@@ -41,12 +45,13 @@ class AlertArrays(NamedTuple):
     drb_source: DrbSource
 
 
-def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
+def alert_arrays(packet: AlertPacket, preset: Preset | None = None) -> AlertArrays:
     """Turns a packet into the networks' input.
 
     Args:
         packet: one alert.
-        preset: whose preprocessing to follow; scores differ between them by up to 0.4.
+        preset: whose preprocessing to follow; scores differ between them by up to 0.4. By default
+            the survey's first: "acai" for ZTF.
 
     Raises:
         PacketError: the alert cannot be scored: a null feature, or a stamp that is missing,
@@ -62,13 +67,18 @@ def alert_arrays(packet: AlertPacket, preset: Preset = "acai") -> AlertArrays:
     Source: Duev & van der Walt 2021, sections 2 and 3; the broker codes of Kowalski and BOOM.
     """
     survey = packet.survey
+    preset = preset or cast(Preset, next(iter(survey.recipes)))
     check_preset(preset, survey)
     features, drb_source = feature_vector(packet, preset)
+    noise = survey.recipes[preset].in_noise
     side = survey.largest_stamp
     triplet = np.empty(survey.inputs.triplet, np.float32)
     for channel, (name, data) in enumerate(zip(survey.cutouts, packet.cutouts, strict=True)):
         try:
-            triplet[..., channel] = normalise_stamp(decode_stamp(data, side), preset, survey)
+            image = decode_stamp(data, side)
+            if noise:
+                image = in_units_of_noise(image, decode_variance(data, side))
+            triplet[..., channel] = normalise_stamp(image, preset, survey)
         except StampError as error:
             raise StampError(f"{error} ({name})") from None
     return AlertArrays(features, triplet, drb_source)
@@ -113,6 +123,26 @@ def _why_not_finite(features: Features, values: list[Any], names: Sequence[str])
     return f"feature beyond float32: {name} is {value!r}"
 
 
+def in_units_of_noise(image: Image, variance: Image) -> Image:
+    """asinh(pixel / standard deviation): linear within the noise, and beyond it logarithmic.
+
+    A pixel without a variance above zero has no value: NaN.
+
+    Raises:
+        StampError: the two differ in size.
+
+    Example:
+        >>> in_units_of_noise(np.array([[6.0]], np.float32), np.array([[4.0]], np.float32)).round(3)
+        array([[1.818]], dtype=float32)
+    """
+    if image.shape != variance.shape:
+        raise StampError("odd-shaped stamp: its variance has another size")
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = np.arcsinh(image / np.sqrt(variance))
+    found[~(variance > 0)] = np.nan
+    return found
+
+
 def normalise_stamp(
     image: Image, preset: Preset = "acai", survey: Survey = DEFAULT
 ) -> Float32[np.ndarray, "side side"]:
@@ -124,7 +154,8 @@ def normalise_stamp(
     overflow it to infinity, and the stamp becomes all zeros.
 
     Raises:
-        StampError: every pixel is zero or NaN, which would make the score NaN.
+        StampError: every pixel is zero or NaN, which would make the score NaN; or one in the
+            middle is NaN, where the recipe minds.
 
     Example:
         >>> float(normalise_stamp(np.ones((63, 63), np.float32))[0, 0])
@@ -135,7 +166,12 @@ def normalise_stamp(
         top, left = (max(0, (size - side) // 2) for size in image.shape)
         image = image[top : top + side, left : left + side]
     height, width = image.shape
-    if image.shape != (side, side) and survey.recipes[preset].padding == "centred":
+    recipe = survey.recipes[preset]
+    if recipe.whole_centre:
+        middle = image[(height - 1) // 2 : height // 2 + 1, (width - 1) // 2 : width // 2 + 1]
+        if not np.isfinite(middle).all():
+            raise StampError("no centre: the stamp's middle pixels have no value")
+    if image.shape != (side, side) and recipe.padding == "centred":
         top, left = (side - height + 1) // 2, (side - width + 1) // 2
         padded = np.zeros((side, side), np.float32)
         padded[top : top + height, left : left + width] = image

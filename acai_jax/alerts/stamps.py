@@ -1,9 +1,10 @@
-"""Gzipped FITS cutouts -> float32 images, with a fast path for the stamps that ZTF sends."""
+"""FITS cutouts, gzipped or plain -> float32 images, with a fast path for what surveys send."""
 
 import functools
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -21,6 +22,22 @@ Images = tuple[_OfAnySize | None, _OfAnySize | None, _OfAnySize | None]
 _BLOCK = 2880  # FITS files are made of blocks of this many bytes
 _CARD = 80
 _MAX_FITS_BYTES = 2**20  # fifty times a stamp: room for odd headers, none for a gzip bomb
+_UNCERTAINTY = "UNCERT"  # the extension that holds what is known of the pixels' noise
+_VARIANCE = "VarianceUncertainty"
+# what the pixels mean does not hang on these
+_HARMLESS = frozenset(
+    b"EXTEND BUNIT CUTMINX CUTMINY ROTPA MJDREF MJD-OBS DATE-OBS RADESYS EQUINOX WCSAXES LONPOLE "
+    b"LATPOLE EXTNAME UTYPE CRPIX1 CRPIX2 CRVAL1 CRVAL2 CDELT1 CDELT2 CTYPE1 CTYPE2 CUNIT1 CUNIT2 "
+    b"PC1_1 PC1_2 PC2_1 PC2_2 CD1_1 CD1_2 CD2_1 CD2_2".split()
+)
+_PLAIN = {
+    b"SIMPLE": b"T",  # packets without this card exist
+    b"XTENSION": b"'IMAGE   '",
+    b"BITPIX": b"-32",
+    b"NAXIS": b"2",
+    b"PCOUNT": b"0",
+    b"GCOUNT": b"1",
+}
 _GZIP = 31  # window bits: gzip framing, checksum verified
 _GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 
@@ -45,27 +62,65 @@ def decode_stamp(data: bytes | None, side: int = DEFAULT.largest_stamp) -> Image
 
     Source: FITS standard 4.0; ZTF cutouts have BITPIX -32 and one header block.
     """
+    return _walled(_decoded, data, side)
+
+
+def decode_variance(data: bytes | None, side: int = DEFAULT.largest_stamp) -> Image:
+    """The variance of each pixel of a cutout, from its extension UNCERT.
+
+    Args:
+        data: as for `decode_stamp`.
+        side: as for `decode_stamp`.
+
+    Raises:
+        StampError: there is none, or of another size than the image.
+
+    Source: FITS standard 4.0; what LSST's cutouts hold, which astropy's `CCDData` writes.
+    """
+    return _walled(_decoded_variance, data, side)
+
+
+def _walled(decode: Callable[[bytes, int], Image], data: bytes | None, side: int) -> Image:
     if data is None:
         raise StampError("null stamp")
     try:
-        return _decoded(data, side)
+        fits = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+        if len(fits) > _MAX_FITS_BYTES:
+            raise StampError("damaged stamp: its FITS file is larger than any stamp's")
+        return decode(fits, side)
     except StampError:
         raise
     except Exception as error:
         raise StampError(f"damaged stamp: {reason_of(error)}") from None
 
 
-def _decoded(data: bytes, side: int) -> Image:
-    fits = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
-    if len(fits) > _MAX_FITS_BYTES:
-        raise StampError("damaged stamp: its FITS file is larger than any stamp's")
+def _decoded(fits: bytes, side: int) -> Image:
     shape = _plain_shape(fits[:_BLOCK])
     if shape is None:
         return _decode_with_astropy(fits, side)
+    return _pixels(fits, _BLOCK, shape, side)
+
+
+def _decoded_variance(fits: bytes, side: int) -> Image:
+    shape = _plain_shape(fits[:_BLOCK])
+    if shape is not None:
+        start = _BLOCK + -(-4 * shape[0] * shape[1] // _BLOCK) * _BLOCK
+        header = fits[start : start + _BLOCK]
+        said = (
+            f"{'EXTNAME':<8}= '{_UNCERTAINTY:<8}'".encode(),
+            f"{'UTYPE':<8}= '{_VARIANCE}'".encode(),
+        )
+        plain = all(header.find(card) % _CARD == 0 for card in said)
+        if plain and _plain_shape(header) == shape:
+            return _pixels(fits, start + _BLOCK, shape, side)
+    return _decode_with_astropy(fits, side, variance=True)
+
+
+def _pixels(fits: bytes, start: int, shape: tuple[int, int], side: int) -> Image:
     height, width = _check_shape(shape, side)
-    if len(fits) < _BLOCK + 4 * height * width:
+    if len(fits) < start + 4 * height * width:
         raise StampError("truncated stamp: its FITS data are cut short")
-    image = np.frombuffer(fits, ">f4", height * width, _BLOCK)
+    image = np.frombuffer(fits, ">f4", height * width, start)
     return image.reshape(height, width).astype(np.float32)
 
 
@@ -129,19 +184,17 @@ def _plain_shape(header: bytes) -> tuple[int, int] | None:
         cards[keyword] = card[10:].partition(b"/")[0].strip()
     else:
         return None
-    plain = {b"SIMPLE": b"T", b"BITPIX": b"-32", b"NAXIS": b"2"}
-    known = plain.keys() | {b"NAXIS1", b"NAXIS2", b"BUNIT"}
-    # packets without the SIMPLE card exist, and any unknown card may change the pixels' meaning
-    cards.setdefault(b"SIMPLE", b"T")
-    if any(cards.get(key) != value for key, value in plain.items()) or cards.keys() - known:
-        return None
     try:
-        return int(cards[b"NAXIS2"]), int(cards[b"NAXIS1"])
+        shape = int(cards.pop(b"NAXIS2")), int(cards.pop(b"NAXIS1"))
     except (KeyError, ValueError):
         return None
+    told = cards.keys() >= {b"BITPIX", b"NAXIS"}
+    # any unknown card may change the pixels' meaning
+    known = all(_PLAIN[key] == cards[key] for key in cards.keys() - _HARMLESS if key in _PLAIN)
+    return shape if told and known and cards.keys() <= _HARMLESS | _PLAIN.keys() else None
 
 
-def _decode_with_astropy(fits: bytes, side: int) -> Image:
+def _decode_with_astropy(fits: bytes, side: int, *, variance: bool = False) -> Image:
     from astropy.io import fits as astropy_fits
 
     if re.search(rb"NAXIS *= *\+?\d{4}", fits):  # astropy would look up each of the axes
@@ -158,8 +211,10 @@ def _decode_with_astropy(fits: bytes, side: int) -> Image:
                 for hdu in hdus:
                     if not isinstance(hdu, astropy_fits.PrimaryHDU | astropy_fits.ImageHDU):
                         continue
-                    if not hdu.shape:
+                    if not hdu.shape or (variance and hdu.name != _UNCERTAINTY):
                         continue
+                    if variance and hdu.header.get("UTYPE") != _VARIANCE:
+                        raise StampError("no variance: the stamp's noise is given otherwise")
                     # before .data, which allocates what the header says
                     _check_shape(hdu.shape, side)
                     return np.asarray(hdu.data).astype(np.float32)
@@ -168,4 +223,5 @@ def _decode_with_astropy(fits: bytes, side: int) -> Image:
         except Exception as error:  # astropy raises nearly any type on damaged files
             problem = " ".join(f"{type(error).__name__} {error}".split())
             raise StampError(f"damaged stamp: {problem:.200}") from None
-    raise StampError("damaged stamp: its FITS file holds no image")
+    what = "its FITS file holds no image" if not variance else "its FITS file holds no variance"
+    raise StampError(f"damaged stamp: {what}")

@@ -8,7 +8,7 @@ import tyro
 
 from acai_jax.commands.console import console
 from acai_jax.errors import AcaiError, SourceError
-from acai_jax.surveys.ztf import Preset
+from acai_jax.surveys import Preset
 
 if TYPE_CHECKING:
     from acai_jax.evaluate.labelled import Source

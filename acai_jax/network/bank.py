@@ -51,6 +51,8 @@ class HeadBank:
     def __post_init__(self) -> None:
         if self.heads.inputs != self.survey.inputs:
             raise ValueError(f"the heads read other inputs than alerts of {self.survey.title} have")
+        if self.preset not in self.survey.recipes:
+            raise ValueError(f"alerts of {self.survey.title} have no preset {self.preset!r}")
         count = head_weights(self.heads)["score.bias"].shape[0]
         if len(self.classes) * self.members != count:
             each = f", {self.members} of each" if self.members > 1 else ""

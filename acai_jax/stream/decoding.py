@@ -11,7 +11,7 @@ from acai_jax.alerts import avro
 from acai_jax.alerts.packet import AlertPacket, packet_or_reject, wanted_fields
 from acai_jax.alerts.sources import Encoded, decode
 from acai_jax.errors import PacketError, Reject, StreamError, reason_of
-from acai_jax.stream.registry import SchemaRegistry
+from acai_jax.stream.registry import Schemas
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 _LARGEST_NUMBER: Final = 2**31 - 1  # of a registry's schema
 
 
-def decode_message(
-    message: "Message", registry: SchemaRegistry | None = None
-) -> AlertPacket | Reject:
+def decode_message(message: "Message", registry: Schemas | None = None) -> AlertPacket | Reject:
     """The alert of one message, or a reject, whatever its bytes cause.
 
     Args:
@@ -40,9 +38,7 @@ def decode_message(
         return Reject(reason_of(error), origin=origin)
 
 
-def _decoded(
-    message: "Message", registry: SchemaRegistry | None, origin: str
-) -> AlertPacket | Reject:
+def _decoded(message: "Message", registry: Schemas | None, origin: str) -> AlertPacket | Reject:
     raw = message.value()
     if raw is None:
         return Reject("empty message", origin=origin)

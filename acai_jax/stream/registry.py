@@ -1,4 +1,4 @@
-"""Schemas by their numbers, from a registry that speaks as Confluent's does."""
+"""Schemas by their numbers, from a registry that speaks as Confluent's does, or from a folder."""
 
 import base64
 import contextlib
@@ -6,10 +6,12 @@ import hashlib
 import http.client
 import json
 import logging
+import os
 import re
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any, Final
 
 from acai_jax.errors import PacketError, StreamError
@@ -29,6 +31,35 @@ class StoppedError(StreamError):
     """The stream was told to stop while a schema was waited for."""
 
 
+class SchemaFolder:
+    """Avro schemas that lie in a folder, each as NUMBER.json; none is kept or asked for elsewhere.
+
+    Example:
+        >>> SchemaFolder("schemas").schema(1101)
+        Traceback (most recent call last):
+        acai_jax.errors.PacketError: no schema: 1101.json is not in schemas
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._known: dict[int, bytes] = {}
+
+    def schema(self, number: int) -> bytes:
+        """The schema of that number, as JSON.
+
+        Raises:
+            PacketError: there is none that can be read.
+        """
+        if number not in self._known:
+            try:
+                self._known[number] = (self._folder / f"{number}.json").read_bytes()
+            except FileNotFoundError:
+                raise PacketError(f"no schema: {number}.json is not in {self._folder}") from None
+            except OSError as error:
+                raise PacketError(f"no schema: {number}.json: {error.strerror}") from None
+        return self._known[number]
+
+
 class SchemaRegistry:
     """A registry's Avro schemas. Each is asked for once: what a number stands for never changes.
 
@@ -43,16 +74,16 @@ class SchemaRegistry:
         StreamError: that is no address.
 
     Example:
-        >>> SchemaRegistry("localhost:8081")
+        >>> SchemaRegistry("localhost:8081")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        acai_jax.errors.StreamError: --schema-registry takes http://HOST:PORT or https://HOST
+        acai_jax.errors.StreamError: --schema-registry takes a folder, http://HOST:PORT or ...
     """
 
     def __init__(
         self, url: str, login: str | None = None, stop: threading.Event | None = None
     ) -> None:
         if not _ADDRESS.fullmatch(url):
-            raise StreamError("--schema-registry takes http://HOST:PORT or https://HOST")
+            raise StreamError("--schema-registry takes a folder, http://HOST:PORT or https://HOST")
         if "@" in url:
             raise StreamError("--schema-registry takes no password: set basic.auth.user.info")
         self._url = url.rstrip("/")
@@ -145,3 +176,21 @@ class SchemaRegistry:
                 if json.loads(error.read(_MOST_BYTES))["error_code"] == _NO_SUCH_SCHEMA:
                     raise PacketError(f"no schema: {number} is not in the registry")
             raise StreamError(f"no schema registry at {self._url}: {said}")
+
+
+Schemas = SchemaFolder | SchemaRegistry
+"""Where schemas are."""
+
+
+def open_schemas(where: str, login: str | None, stop: threading.Event) -> Schemas:
+    """The schemas of a registry or a folder.
+
+    Args:
+        where: URL of the registry, or the folder.
+        login: as for `SchemaRegistry`.
+        stop: as for `SchemaRegistry`.
+
+    Raises:
+        StreamError: it is neither.
+    """
+    return SchemaFolder(where) if os.path.isdir(where) else SchemaRegistry(where, login, stop)

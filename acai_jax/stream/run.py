@@ -8,7 +8,7 @@ from acai_jax.score.scorer import Scorer
 from acai_jax.stream.kafka import Connection
 from acai_jax.stream.loop import Stream
 from acai_jax.stream.metrics import Health, Metrics, MetricsServer
-from acai_jax.stream.registry import SchemaRegistry
+from acai_jax.stream.registry import open_schemas
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 from acai_jax.stream.sinks import Sinks
 from acai_jax.stream.work import Work
@@ -50,7 +50,7 @@ def run_stream(
     client = client or ClientSettings(settings.kafka_config)
     registry = None
     if (url := settings.schema_registry or client.registry_url) is not None:
-        registry = SchemaRegistry(url, client.registry_login, stop)
+        registry = open_schemas(url, client.registry_login, stop)
     work = Work(settings, scorer, registry)
     sinks = Sinks(settings, scorer.bank, preset, metrics)
     connection = Connection(settings.bootstrap_servers, client)

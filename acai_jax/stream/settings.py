@@ -84,7 +84,8 @@ class StreamSettings(BrokerSettings):
         filters_file: TOML file of your own filters.
         to_topic: also send scores to this topic, as Avro; what passes a filter to TOPIC_NAME.
         to_stdout: also write scores to standard output, as JSON lines.
-        schema_registry: URL of the registry of schemas, where messages have Confluent's framing.
+        schema_registry: URL of the registry of schemas, where messages have Confluent's framing; or
+            a folder with each as NUMBER.json.
         metrics_port: serve /metrics for Prometheus and /healthz on this port, 0 for any that is
             free.
         metrics_address: address to serve them on.

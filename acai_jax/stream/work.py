@@ -15,7 +15,7 @@ from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.score.scorer import Scorer
 from acai_jax.stream.decoding import decode_message
 from acai_jax.stream.outputs import ScoreEncoder
-from acai_jax.stream.registry import SchemaRegistry
+from acai_jax.stream.registry import Schemas
 from acai_jax.stream.settings import StreamSettings
 from acai_jax.stream.tables import PLACE
 from acai_jax.surveys import Preset
@@ -65,7 +65,7 @@ class Work:
     """
 
     def __init__(
-        self, settings: StreamSettings, scorer: Scorer, registry: SchemaRegistry | None = None
+        self, settings: StreamSettings, scorer: Scorer, registry: Schemas | None = None
     ) -> None:
         self._settings = settings
         self._scorer = scorer

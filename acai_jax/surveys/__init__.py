@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from acai_jax.errors import TableError
 from acai_jax.surveys.base import Other, Survey
+from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.others import OTHERS
-from acai_jax.surveys.ztf import ZTF, DrbSource, Preset
+from acai_jax.surveys.ztf import ZTF, DrbSource
 
 __all__ = ["DEFAULT", "MARKS", "SURVEYS", "DrbSource", "Preset", "recognise", "survey_of_table"]
 
-SURVEYS: Final[Mapping[str, Survey]] = {ZTF.name: ZTF}
+SURVEYS: Final[Mapping[str, Survey]] = {ZTF.name: ZTF, LSST.name: LSST}
 """The surveys whose alerts are read, by name."""
 DEFAULT: Final = ZTF
 """Of packets, checkpoints and datasets that name none: when they were made, there was no other."""
+
+Preset = Literal["acai", "kowalski", "boom", "lsst", "lsst-snr"]
+"""How a packet becomes arrays. ZTF's: as the original ACAI did, as Kowalski does, as BOOM does.
+LSST's: stamps as they are, or in units of their noise."""
 
 _KNOWN: Final = (*OTHERS, *SURVEYS.values())
 _BY_NAMESPACE: Final = {word: known for known in _KNOWN for word in known.signs.namespaces}
@@ -69,8 +74,9 @@ def survey_of_table(columns: Iterable[str]) -> Survey:
         Survey('ztf')
     """
     names = frozenset(columns)
-    for survey in SURVEYS.values():
-        if survey.alert_id in names or survey.object_id in names:
-            return survey
+    for identifier in ("alert_id", "object_id"):  # objects of two surveys may have one column
+        for survey in SURVEYS.values():
+            if getattr(survey, identifier) in names:
+                return survey
     known = " or ".join(f"{each.alert_id} ({each.title})" for each in SURVEYS.values())
     raise TableError(f"not a table of alerts: it has no column {known}")

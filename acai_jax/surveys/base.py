@@ -62,10 +62,15 @@ class Recipe:
         padding: of a small stamp: below and right of it once it is normalised, or with zeros all
             around it before that. Of a large one, the middle is taken.
         stand_ins: what takes the place of a feature that is null: another field, or `BRAAI`.
+        in_noise: pixels are first divided by their standard deviations, by the stamp's plane of
+            variances, and their asinh is taken.
+        whole_centre: a stamp whose middle has pixels without a value is refused.
     """
 
     padding: Literal["corner", "centred"]
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    in_noise: bool = False
+    whole_centre: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,13 +177,15 @@ class Survey:
         key_fields: that people look at first.
         message_fields: that messages of scores carry beside identifiers and required fields.
         programmes: that topics are divided by.
-        topic: pattern of the name of a night's topic, with {night} and {programme}.
-        archive_url: under which the public archive's nights lie.
+        topic: pattern of the name of a night's topic, with {night} and {programme}; without them,
+            all nights have one.
+        archive_url: under which the public archive's nights lie; "" if there is none.
         archive_file: pattern of the name of one, with {night}.
         first_scorable: packets of earlier nights lack features.
         arrange: makes of a packet's top level one with identifiers and cutouts, and all `fields` in
             `record`; what is not there stays away. None: packets are so already.
-        arranged_from: what it reads of the top level besides.
+        arranged_from: what it reads of the top level besides: names, or of an array of records
+            one field, as NAME.FIELD.
     """
 
     name: str
@@ -220,6 +227,12 @@ class Survey:
     def __reduce__(self) -> tuple[Callable[[str], "Survey"], tuple[str]]:
         # a survey is the same object in every process
         return pkgutil.resolve_name, (f"acai_jax.surveys.{self.name}:{self.name.upper()}",)
+
+    @property
+    def an_alert(self) -> str:
+        """An alert of it, with the article that its title takes: an LSST alert."""
+        spelt = self.title.isupper() and self.title[0] in "AEFHILMNORSX"
+        return f"{'an' if spelt or self.title[0] in 'AEIO' else 'a'} {self.title} alert"
 
     def band_name(self, value: object) -> str:
         """The name of a value of `band`, or the value."""

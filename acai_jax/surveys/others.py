@@ -13,7 +13,6 @@ OTHERS: Final = (
             frozenset({"ssMatches", "cutoutReference", "prvDiaForcedPhotometry"}),
         ),
     ),
-    Other("LSST", Signs(("lsst",), frozenset({"diaSource", "diaSourceId", "diaObject"}))),
     Other("LSST, simulated (ELAsTiCC)", Signs(("elasticc",))),
     Other(
         "WINTER",

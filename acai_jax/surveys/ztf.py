@@ -19,9 +19,6 @@ from acai_jax.surveys.base import (
 )
 from acai_jax.times import DATES
 
-Preset = Literal["acai", "kowalski", "boom"]
-"""How a packet becomes arrays: as the original ACAI did, as Kowalski does, as BOOM does."""
-
 DrbSource = Literal["packet", "rb", "braai"]
 """Where the `drb` that a score used came from."""
 

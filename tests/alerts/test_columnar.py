@@ -129,8 +129,8 @@ def test_a_footer_of_any_size_is_not_parsed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"a": 1}, "a table without candidate, objectId and candid (1 rows)"),
-        ({"diaSourceId": 1}, "a packet of LSST"),
+        ({"a": 1}, "a table without candidate, objectId and candid, or diaSource"),
+        ({"ssMatches": 1}, "a packet of Roman"),
     ],
 )
 def test_tables_of_other_things_are_one_reject(tmp_path, record, said):

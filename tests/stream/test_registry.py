@@ -10,7 +10,7 @@ from server import Server, running_server
 
 from acai_jax.errors import PacketError, StreamError
 from acai_jax.stream import registry as module
-from acai_jax.stream.registry import SchemaRegistry, StoppedError
+from acai_jax.stream.registry import SchemaFolder, SchemaRegistry, StoppedError, open_schemas
 
 SCHEMA = b'{"type": "record", "name": "alert", "fields": []}'
 
@@ -131,7 +131,7 @@ def test_the_login_is_sent_and_never_shown(server, caplog):
 
 @pytest.mark.parametrize("url", ["localhost:8081", "ftp://h", "http://", "http://a,http://b", ""])
 def test_what_is_no_address(url):
-    with pytest.raises(StreamError, match="takes http://HOST:PORT"):
+    with pytest.raises(StreamError, match="takes a folder, http://HOST:PORT"):
         SchemaRegistry(url)
 
 
@@ -139,3 +139,16 @@ def test_a_password_in_the_address_is_refused_unseen():
     with pytest.raises(StreamError, match=r"basic\.auth\.user\.info") as caught:
         SchemaRegistry("http://me:hunter2@registry:8081")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_of_schemas_is_a_registry_too(tmp_path):
+    (tmp_path / "17.json").write_bytes(SCHEMA)
+    (tmp_path / "19.json").mkdir()
+    schemas = open_schemas(str(tmp_path), None, threading.Event())
+    assert isinstance(schemas, SchemaFolder)
+    assert schemas.schema(17) == SCHEMA
+    (tmp_path / "17.json").unlink()  # what a number stands for never changes
+    assert schemas.schema(17) == SCHEMA
+    for number, why in ((18, r"18\.json is not in"), (19, r"19\.json: Is a directory")):
+        with pytest.raises(PacketError, match=f"no schema: {why}"):
+            schemas.schema(number)
