@@ -132,16 +132,12 @@ def start_process(
     *arguments: object, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """`acai-jax stream` in a process of its own."""
-    cache = Path(__file__).parents[1] / ".cache"
     return subprocess.Popen(
         [sys.executable, "-m", "acai_jax", "stream", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "ACAI_JAX_CACHE": str(cache), "NO_COLOR": "1"}
-        | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        | CLIENT
-        | (environment or {}),
+        env=os.environ | {"NO_COLOR": "1"} | CLIENT | (environment or {}),
     )
 
 

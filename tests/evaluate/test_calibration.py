@@ -2,9 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import chex
@@ -12,6 +9,7 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
+from command_line import acai_jax
 from rich.console import Console
 from scipy.special import expit
 from sklearn.metrics import log_loss
@@ -242,15 +240,8 @@ def test_a_head_without_positives_is_named(trained, simulated_dataset, tmp_path)
 
 def test_the_command_writes_a_checkpoint_that_scores(trained, simulated_dataset, tmp_path):
     out = tmp_path / "calibrated"
-    command = ["calibrate", "--model", trained, "--dataset", simulated_dataset, "--out", out]
-    result = subprocess.run(
-        [sys.executable, "-m", "acai_jax", *map(str, command)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-        timeout=300,
-        check=False,
-    )
+    arguments = ("--model", trained, "--dataset", simulated_dataset, "--out", out)
+    result = acai_jax("calibrate", *arguments)
     assert result.returncode == 0, result.stderr
     bank = load_heads(out)
     chex.assert_trees_all_equal(head_weights(bank.heads), head_weights(load_heads(trained).heads))

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import struct
@@ -245,11 +244,9 @@ def start_process(config, workdir):
         *("--config.segment-steps", config.segment_steps, "--config.batch-size", 16),
         *("--config.checkpoint-seconds", config.checkpoint_seconds),
     ]
-    cache = jax.config.jax_compilation_cache_dir
     return subprocess.Popen(
         [sys.executable, "-m", "train.main", "--workdir", workdir, *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
         stderr=subprocess.PIPE,
         text=True,
     )
