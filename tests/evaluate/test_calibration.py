@@ -168,6 +168,7 @@ def trained(simulated_dataset, tmp_path_factory) -> Path:
         max_epochs=6,
         learning_rate=2e-2,
         batch_size=16,
+        segment_steps=2,
         round_two=False,
     )
     assert train(config, workdir, console=Console(quiet=True)) is not None

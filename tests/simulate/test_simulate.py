@@ -58,13 +58,14 @@ def written(folder: Path) -> dict[str, bytes]:
 # --- packets ---------------------------------------------------------------------------------
 
 
-def test_packets_are_read_by_others_and_by_us(tmp_path, labelled):
-    write_alerts(tmp_path, 250, seed=7)
+def test_packets_are_read_by_others_and_by_us(tmp_path):
+    labelled = list(simulate_packets(40, seed=7))
+    write_alerts(tmp_path, 40, seed=7)
     (path,) = (tmp_path / "alerts").iterdir()
     with path.open("rb") as file:
         records = list(fastavro.reader(file))
     packets = list(acai_jax.read_alerts(path))
-    assert len(records) == len(packets) == len(labelled) == 250
+    assert len(records) == len(packets) == len(labelled) == 40
     for (_, _, made), record, packet in zip(labelled, records, packets, strict=True):
         assert isinstance(packet, acai_jax.AlertPacket)
         assert packet.candid == record["candid"] == made["candid"]
@@ -283,10 +284,11 @@ def test_stars_crowd_the_galactic_plane():
 # --- runs ------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_makes_the_same_files(tmp_path):
-    write_alerts(tmp_path / "one", 300, seed=2, num_workers=0)
-    write_alerts(tmp_path / "two", 300, seed=2, num_workers=2)
-    write_alerts(tmp_path / "other", 300, seed=3, num_workers=0)
+def test_the_same_seed_makes_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("acai_jax.simulate.run._FILE_ALERTS", 25)
+    write_alerts(tmp_path / "one", 40, seed=2, num_workers=0)
+    write_alerts(tmp_path / "two", 40, seed=2, num_workers=2)
+    write_alerts(tmp_path / "other", 40, seed=3, num_workers=0)
     one, two, other = (written(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert set(one) == {"labels.csv", "alerts/000000.avro", "alerts/000001.avro"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import signal
@@ -62,6 +63,13 @@ def one_head(bank, name):
 def records(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_compiled_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Programs", functools.cache(loop.Programs))
+        yield
 
 
 @pytest.fixture(scope="module")
