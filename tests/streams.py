@@ -151,7 +151,7 @@ def wait_for(condition: Callable[[], object], what: str = "what is waited for") 
     deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come in {SECONDS:.0f} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def written(out: Path) -> list[int]:

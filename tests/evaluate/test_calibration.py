@@ -29,6 +29,8 @@ from acai_jax.score.scorer import Scorer
 from acai_jax.training import Config, train
 from tests.network.test_checkpoints import save_altered
 
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
+
 # --- one temperature -------------------------------------------------------------------------
 
 
@@ -95,7 +97,7 @@ def test_logits_that_are_no_numbers_and_one_kind_of_alerts_are_clear_errors():
 
 def bank_of(temperatures: dict[str, float]) -> HeadBank:
     """Three heads, some with temperatures."""
-    heads = create_heads(HeadConfig(), 3, jax.random.key(3))
+    heads = create_heads(SMALL, 3, jax.random.key(3))
     provenance = {
         name: {"version": name}
         | ({"temperature": temperatures[name]} if name in temperatures else {})
@@ -164,7 +166,7 @@ def trained(simulated_dataset, tmp_path_factory) -> Path:
     config = Config(
         dataset=simulated_dataset,
         heads=("h", "v"),
-        model=HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4),
+        model=SMALL,
         max_epochs=6,
         learning_rate=2e-2,
         batch_size=16,

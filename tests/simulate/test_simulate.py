@@ -171,9 +171,9 @@ def test_an_earlier_alert_was_a_detection(labelled):
         assert all(later > earlier for earlier, later in itertools.pairwise(counts))
 
 
-def test_each_class_is_where_it_belongs():
+def test_each_class_is_where_it_belongs(labelled):
     by_class = collections.defaultdict(list)
-    for label, _, record in simulate_packets(300, seed=1):
+    for label, _, record in labelled:
         by_class[label].append(record["candidate"])
 
     def median(label: str, name: str) -> float:
@@ -384,15 +384,16 @@ def test_an_interrupted_run_leaves_nothing_complete(tmp_path):
 # --- the judge -------------------------------------------------------------------------------
 
 
-def test_published_classifiers_tell_the_simulated_classes_apart(real_data):
-    made = list(simulate_packets(700, seed=11))
-    arrays = [alert_arrays(packet_from_record(a.record)) for a in made]
-    truth = np.array([a.label for a in made])
+def test_published_classifiers_tell_the_simulated_classes_apart(real_data, labelled):
+    arrays = [alert_arrays(packet_from_record(a.record)) for a in labelled]
+    truth = np.array([a.label for a in labelled])
     scorer = acai_jax.Scorer.load("published", weights_dir=real_data / "acai_h5")
     scores = scorer.score_arrays(
         np.stack([a.features for a in arrays]), np.stack([a.triplet for a in arrays])
     )
-    for index, name in enumerate(CLASSES):
-        chosen, positive = scores[:, index] > 0.5, truth == name
-        accuracy = (chosen[positive].mean() + (~chosen[~positive]).mean()) / 2
-        assert accuracy > 0.86, name
+    chosen, positive = scores.T > 0.5, truth == np.array(CLASSES)[:, None]
+    accuracies = [
+        (c[p].mean() + (~c[~p]).mean()) / 2 for c, p in zip(chosen, positive, strict=True)
+    ]
+    assert min(accuracies) > 0.83
+    assert np.mean(accuracies) > 0.92
