@@ -153,6 +153,12 @@ def abstract_heads(
     config: HeadConfig, count: int, precision: str = "float32", inputs: Inputs = DEFAULT.inputs
 ) -> Head:
     """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
+    # a copy: modules can be changed
+    return jax.tree.map(lambda leaf: leaf, _abstract_heads(config, count, precision, inputs))
+
+
+@functools.cache
+def _abstract_heads(config: HeadConfig, count: int, precision: str, inputs: Inputs) -> Head:
     return jax.eval_shape(
         lambda: _create_heads(config, count, jax.random.key(0), precision, inputs)
     )
