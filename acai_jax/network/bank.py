@@ -58,7 +58,8 @@ class HeadBank:
         check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
-        for name, version in self.versions.items():
+        for name in self.classes:
+            version = self.provenance[name]["version"]
             if not (isinstance(version, str) and version.isprintable()):
                 raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
         for name, value in zip(self.classes, self.temperatures, strict=True):
