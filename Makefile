@@ -30,7 +30,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(INSTALLED)
 	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py

@@ -84,7 +84,7 @@ class KerasProtocol:
     ) -> None:
         self.config = config
         self.training, self.validation, self.test = training, validation, test
-        norm = norm_statistics(training.features, config.feature_limit)
+        norm = norm_statistics(training.features, config.feature_limit, SENTINEL)
         centre, scale, limit, sentinel = norm.values()
         for split in (training, validation, test):
             missing = split.features == SENTINEL

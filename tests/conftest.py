@@ -1,45 +1,81 @@
 """Shapes are checked in every test, dtypes are strict, real alerts are optional."""
 
+import fcntl
 import os
 from collections.abc import Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook, install_import_hook
 
 if TYPE_CHECKING:
     from broker import Broker
 
-os.environ["KERAS_BACKEND"] = "jax"  # before anything imports Keras
+ROOT = Path(__file__).parents[1]
+os.environ |= {
+    "KERAS_BACKEND": "jax",  # before anything imports Keras
+    "ACAI_JAX_CACHE": str(ROOT / ".cache"),
+    # many tests, and the processes that they start, compile the same programs: once is enough
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+_marked = _import_hook._optimized_cache_from_source
 
+
+def _compiled_file(typechecker: str, path: str, *options: Any, **more: Any) -> str:
+    """jaxtyping would compile anew whatever its modules import, too: all of scipy, for one."""
+    if Path(path).is_relative_to(ROOT / "acai_jax"):
+        return _marked(typechecker, path, *options, **more)
+    return cache_from_source(path, *options, **more)
+
+
+_import_hook._optimized_cache_from_source = _compiled_file
 # before anything imports them: every annotated function then checks its arguments
 install_import_hook("acai_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# many tests compile the same programs: once is enough
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "xla"))
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+LONGEST = ("test_loop", "test_faults", "test_step", "test_wheel", "test_processes", "test_builder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first, lest a worker be left alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session")
-def simulated_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run, which all its workers have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def simulated_dataset(shared_tmp: Path) -> Path:
     """A packaged dataset of 300 simulated alerts; every class is in training and validation."""
     # after the import hook; most tests need none of it
     from acai_jax.datasets.builders.ztf_acai import Builder
     from acai_jax.simulate import write_alerts
 
-    folder = tmp_path_factory.mktemp("simulated")
-    write_alerts(folder, 300, seed=2, num_workers=0)
-    Builder(
-        data_dir=folder / "datasets",
-        config="alerts",
-        file_format="array_record",
-        sources=folder / "alerts",
-        labels=folder / "labels.csv",
-        num_workers=0,
-    ).download_and_prepare()
+    folder = shared_tmp / "simulated"
+    with (shared_tmp / "simulated.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it
+        if not folder.exists():
+            write_alerts(folder, 300, seed=2, num_workers=0)
+            Builder(
+                data_dir=folder / "datasets",
+                config="alerts",
+                file_format="array_record",
+                sources=folder / "alerts",
+                labels=folder / "labels.csv",
+                num_workers=0,
+            ).download_and_prepare()
     return folder / "datasets"
 
 

@@ -132,16 +132,12 @@ def start_process(
     *arguments: object, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """`acai-jax stream` in a process of its own."""
-    cache = Path(__file__).parents[1] / ".cache"
     return subprocess.Popen(
         [sys.executable, "-m", "acai_jax", "stream", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "ACAI_JAX_CACHE": str(cache), "NO_COLOR": "1"}
-        | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        | CLIENT
-        | (environment or {}),
+        env=os.environ | {"NO_COLOR": "1"} | CLIENT | (environment or {}),
     )
 
 
@@ -155,7 +151,7 @@ def wait_for(condition: Callable[[], object], what: str = "what is waited for") 
     deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come in {SECONDS:.0f} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def written(out: Path) -> list[int]:

@@ -1,5 +1,7 @@
 """Small synthetic alerts for tests: the shape of real packets, with known contents."""
 
+import copy
+import functools
 import gzip
 import io
 from typing import Any
@@ -99,6 +101,14 @@ def stamp(image: np.ndarray) -> bytes:
 
 def packet_record(number: int = 0, **changes: Any) -> dict[str, Any]:
     """A sound packet; `changes` replace top-level fields or, failing that, candidate fields."""
+    record = copy.deepcopy(_record(number))
+    for name, value in changes.items():
+        (record if name in record else record["candidate"])[name] = value
+    return record
+
+
+@functools.cache
+def _record(number: int) -> dict[str, Any]:
     rng = np.random.default_rng(number)
     candid = 2_475_433_850_015_000_000 + number
     candidate: dict[str, Any] = {
@@ -142,8 +152,6 @@ def packet_record(number: int = 0, **changes: Any) -> dict[str, Any]:
     names = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
     for name, image in zip(names, images, strict=True):
         record[name] = {"fileName": f"{name}.fits.gz", "stampData": stamp(image)}
-    for name, value in changes.items():
-        (record if name in record else candidate)[name] = value
     return record
 
 

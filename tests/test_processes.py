@@ -33,7 +33,7 @@ def start(*arguments: object, **options) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "ACAI_JAX_CACHE": str(ROOT / ".cache"), "NO_COLOR": "1"},
+        env=os.environ | {"NO_COLOR": "1"},
         start_new_session=True,
         **options,
     )

@@ -9,7 +9,6 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
-import jax
 import polars as pl
 import pytest
 
@@ -59,7 +58,6 @@ def test_the_whole_job_beside_a_script_that_is_called_train(wheel, tmp_path):
     (work / "train.py").write_text("print('the train of the user')\n")
     environment = {name: value for name, value in os.environ.items() if "PYTHON" not in name} | {
         "PYTHONPATH": str(site),
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "NO_COLOR": "1",
     }
 

@@ -60,7 +60,8 @@ class HeadBank:
         check_class_names(self.classes)
         if missing := [c for c in self.classes if "version" not in self.provenance.get(c, {})]:
             raise ValueError(f"no version for {missing}")
-        for name, version in self.versions.items():
+        for name in self.classes:
+            version = self.provenance[name]["version"]
             if not (isinstance(version, str) and version.isprintable()):
                 raise ValueError(f"version of {name} is no text of one line: {version!r:.80}")
         for name, value in zip(self.classes, self.temperatures, strict=True):
@@ -155,6 +156,12 @@ def abstract_heads(
     config: HeadConfig, count: int, precision: str = "float32", inputs: Inputs = DEFAULT.inputs
 ) -> Head:
     """A bank that holds shapes and dtypes in place of numbers; see `Head`."""
+    # a copy: modules can be changed
+    return jax.tree.map(lambda leaf: leaf, _abstract_heads(config, count, precision, inputs))
+
+
+@functools.cache
+def _abstract_heads(config: HeadConfig, count: int, precision: str, inputs: Inputs) -> Head:
     return jax.eval_shape(
         lambda: _create_heads(config, count, jax.random.key(0), precision, inputs)
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from command_line import acai_jax
 from server import Server, running_server
 from synthetic import avro_bytes, packet_record
 
@@ -50,17 +51,7 @@ def fetch(server: Server, folder) -> os.PathLike[str]:
 
 
 def command(server: Server, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "acai_jax", "fetch-night"),
-            *("--base-url", f"{server.url}/public", *map(str, arguments)),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-        timeout=60,
-        check=False,
-    )
+    return acai_jax("fetch-night", "--base-url", f"{server.url}/public", *arguments)
 
 
 @pytest.mark.parametrize("text", ["20180626", "2018-06-26"])

@@ -1,4 +1,4 @@
-"""The command line, run as users run it."""
+"""The command line, as users run it; in a process of its own where signals are sent."""
 
 import os
 import signal
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command_line import acai_jax
 from synthetic import avro_bytes, packet_record
-
-COMMAND = (sys.executable, "-m", "acai_jax")
 
 
 @pytest.fixture
@@ -27,15 +26,10 @@ def night(tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(real_data, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "heads"
-    result = run("convert", path, "--weights", real_data / "acai_h5")
+    result = acai_jax("convert", path, "--weights", real_data / "acai_h5")
     assert result.returncode == 0, result.stderr
     assert "v d1_dnn_20201130" in result.stderr
     return path
-
-
-def environment() -> dict[str, str]:
-    cache = Path(__file__).parents[2] / ".cache"
-    return {**os.environ, "ACAI_JAX_CACHE": str(cache), "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 # background jobs of a shell ignore Ctrl-C, and so do their children
@@ -47,32 +41,21 @@ HEARING_CTRL_C = [
 ]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=120,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("command", [(), ("score",), ("show",), ("convert",)])
 def test_help_is_there(command):
-    result = run(*command, "--help")
+    result = acai_jax(*command, "--help")
     assert result.returncode == 0
     assert "acai-jax" in result.stdout
 
 
 def test_a_missing_braai_is_said_once_and_only_when_it_is_missed(checkpoint, night, tmp_path):
     arguments = ("--model", checkpoint, "--weights", tmp_path, "--workers", 0)
-    result = run("score", night, *arguments, "--out", tmp_path / "with.parquet")
+    result = acai_jax("score", night, *arguments, "--out", tmp_path / "with.parquet")
     assert "cannot stand in" not in result.stderr
     for number in range(2):
         raw = avro_bytes(packet_record(number, drb=None))
         (night / f"old{number}.avro").write_bytes(raw)
-    result = run("score", night, *arguments, "--out", tmp_path / "without.parquet")
+    result = acai_jax("score", night, *arguments, "--out", tmp_path / "without.parquet")
     assert result.stderr.count("warning: null feature: drb, and braai cannot stand in") == 1
     table = pl.read_parquet(tmp_path / "without.parquet")
     assert table["reason"].str.contains("braai").sum() == 2
@@ -80,27 +63,27 @@ def test_a_missing_braai_is_said_once_and_only_when_it_is_missed(checkpoint, nig
 
 def test_score_writes_a_table_and_a_summary(checkpoint, night, tmp_path):
     out = tmp_path / "scores.parquet"
-    result = run("score", night, "--model", checkpoint, "--out", out)
+    result = acai_jax("score", night, "--model", checkpoint, "--out", out)
     assert result.returncode == 0, result.stderr
     table = pl.read_parquet(out)
     assert table["candid"].to_list() == [packet_record(n)["candid"] for n in range(5)] + [None]
     assert "alerts/s" in result.stderr
     assert "rejected, not an Avro container" in result.stderr
-    again = run("score", night, "--model", checkpoint, "--out", out)
+    again = acai_jax("score", night, "--model", checkpoint, "--out", out)
     assert again.returncode == 1
     assert "--resume goes on" in again.stderr
-    done = run("score", night, "--model", checkpoint, "--out", out, "--resume")
+    done = acai_jax("score", night, "--model", checkpoint, "--out", out, "--resume")
     assert (done.returncode, "complete already" in done.stderr) == (0, True)
 
 
 def test_too_many_rejects_exit_with_4_and_the_table_is_written(checkpoint, night, tmp_path):
     out = tmp_path / "scores.parquet"
     arguments = ("score", night, "--model", checkpoint, "--out", out, "--workers", 0)
-    result = run(*arguments, "--max-rejects", 0.1)
+    result = acai_jax(*arguments, "--max-rejects", 0.1)
     assert (result.returncode, len(pl.read_parquet(out))) == (4, 6), result.stderr
     assert "error: 1 of 6 alerts were rejected (16.67 %)" in result.stderr
-    assert run(*arguments, "--resume").returncode == 0
-    result = run("score", night / "5.avro", *arguments[2:], "--overwrite")
+    assert acai_jax(*arguments, "--resume").returncode == 0
+    result = acai_jax("score", night / "5.avro", *arguments[2:], "--overwrite")
     assert (result.returncode, len(pl.read_parquet(out))) == (4, 1), result.stderr
     assert "error: 1 of 1 alerts were rejected (100.00 %)" in result.stderr
 
@@ -118,7 +101,6 @@ def test_a_killed_run_is_resumed(checkpoint, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         stderr=subprocess.DEVNULL,
-        env=environment(),
     )
     folder = tmp_path / "scores.parquet.parts"
     deadline = time.monotonic() + 100
@@ -126,7 +108,7 @@ def test_a_killed_run_is_resumed(checkpoint, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    result = run(*arguments, "--resume")
+    result = acai_jax(*arguments, "--resume")
     assert result.returncode == 0, result.stderr
     assert pl.read_parquet(out)["candid"].to_list() == list(range(600))
 
@@ -134,7 +116,7 @@ def test_a_killed_run_is_resumed(checkpoint, tmp_path):
 def test_show_draws_a_png(checkpoint, night, tmp_path):
     out = tmp_path / "alert.png"
     candid = packet_record(3)["candid"]
-    result = run("show", night, "--candid", candid, "--model", checkpoint, "--out", out)
+    result = acai_jax("show", night, "--candid", candid, "--model", checkpoint, "--out", out)
     assert result.returncode == 0, result.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
     assert str(candid) in result.stderr
@@ -143,7 +125,7 @@ def test_show_draws_a_png(checkpoint, night, tmp_path):
 def test_output_in_the_folder_of_alerts_is_not_read_as_alerts(checkpoint, night):
     out = night / "scores.parquet"
     for flag in ((), ("--overwrite",)):
-        result = run("score", night, "--model", checkpoint, "--out", out, *flag)
+        result = acai_jax("score", night, "--model", checkpoint, "--out", out, *flag)
         assert result.returncode == 0, result.stderr
         assert len(pl.read_parquet(out)) == 6
 
@@ -162,7 +144,7 @@ def test_output_in_the_folder_of_alerts_is_not_read_as_alerts(checkpoint, night)
     ],
 )
 def test_mistakes_get_one_clear_line(night, arguments, message):
-    result = run(*(str(argument).format(night=night) for argument in arguments))
+    result = acai_jax(*(str(argument).format(night=night) for argument in arguments))
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -172,14 +154,14 @@ def test_places_that_cannot_be_written_get_one_clear_line(real_data, night):
     place = night / "5.avro" / "scores.parquet"  # below a file
     weights = ("--weights", real_data / "acai_h5")
     for arguments in (("score", night, "--out", place), ("convert", place)):
-        result = run(*arguments, *weights)
+        result = acai_jax(*arguments, *weights)
         assert result.returncode == 1
         assert "5.avro" in result.stderr
         assert "Traceback" not in result.stderr
 
 
 def test_unknown_flags_are_errors(night):
-    result = run("score", night, "--presets", "acai")
+    result = acai_jax("score", night, "--presets", "acai")
     assert result.returncode == 2
 
 
@@ -191,7 +173,7 @@ threading.Thread(target=threading.Event().wait).start()
 with clear_errors():
     raise KeyboardInterrupt
 """
-    result = subprocess.run([sys.executable, "-c", code], timeout=60, env=environment())
+    result = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert result.returncode == 130
 
 
@@ -201,10 +183,9 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     out = tmp_path / "scores.parquet"
     arguments = ("score", night, "--model", checkpoint, "--out", out, "--workers", "2")
     process = subprocess.Popen(
-        [*HEARING_CTRL_C, *COMMAND, *arguments],
+        [*HEARING_CTRL_C, sys.executable, "-m", "acai_jax", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
         start_new_session=True,
     )
     folder = tmp_path / "scores.parquet.parts"

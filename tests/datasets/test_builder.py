@@ -366,10 +366,10 @@ def test_alerts_without_drb_are_rejects_where_braai_is_missing(tmp_path):
 
 
 def test_simulated_alerts_are_built_in(tmp_path):
-    config = AcaiConfig(name="few", count=40, seed=3)
+    config = AcaiConfig(name="few", count=12, seed=3)
     builders = [build(tmp_path / name, None, None, config) for name in ("one", "two")]
-    assert builders[0].info.metadata["records"] == 40
-    assert builders[0].info.metadata["simulated"] == {"count": 40, "seed": 3}
+    assert builders[0].info.metadata["records"] == 12
+    assert builders[0].info.metadata["simulated"] == {"count": 12, "seed": 3}
     assert record_files(builders[0]) == record_files(builders[1])
     left = {path.name for path in Path(builders[0].data_path).iterdir() if path.is_dir()}
     assert left == set()

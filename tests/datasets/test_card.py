@@ -1,13 +1,13 @@
 """The card of a dataset: of real ones, built from alerts whose contents are known."""
 
 import datetime
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import acai_jax
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts.packet import packet_from_record
@@ -189,21 +189,10 @@ def test_the_page_and_its_pictures_are_written(build, tmp_path, config):
     assert "moving <fast>" not in text
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "acai_jax", "dataset", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-        timeout=120,
-        check=False,
-    )
-
-
 def test_the_command_prints_and_draws(build, tmp_path):
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "index.html").write_text("an earlier card")
-    result = command(build("alerts"), "--out", tmp_path / "card")
+    result = acai_jax("dataset", build("alerts"), "--out", tmp_path / "card")
     assert result.returncode == 0, result.stderr
     assert "ztf_acai/alerts/1.0.0" in result.stdout
     assert "77 alerts of 27 objects" in result.stdout
@@ -214,7 +203,7 @@ def test_the_command_prints_and_draws(build, tmp_path):
 
 
 def test_the_command_has_one_clear_line_for_mistakes(tmp_path):
-    result = command(tmp_path)
+    result = acai_jax("dataset", tmp_path)
     assert result.returncode == 1
     assert "error: no dataset in" in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,9 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import chex
@@ -12,6 +9,7 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
+from command_line import acai_jax
 from rich.console import Console
 from scipy.special import expit
 from sklearn.metrics import log_loss
@@ -29,6 +27,8 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer
 from acai_jax.training import Config, train
 from tests.network.test_checkpoints import save_altered
+
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
 
 # --- one temperature -------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ def test_logits_that_are_no_numbers_and_one_kind_of_alerts_are_clear_errors():
 
 def bank_of(temperatures: dict[str, float]) -> HeadBank:
     """Three heads, some with temperatures."""
-    heads = create_heads(HeadConfig(), 3, jax.random.key(3))
+    heads = create_heads(SMALL, 3, jax.random.key(3))
     provenance = {
         name: {"version": name}
         | ({"temperature": temperatures[name]} if name in temperatures else {})
@@ -165,10 +165,11 @@ def trained(simulated_dataset, tmp_path_factory) -> Path:
     config = Config(
         dataset=simulated_dataset,
         heads=("h", "v"),
-        model=HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4),
+        model=SMALL,
         max_epochs=6,
         learning_rate=2e-2,
         batch_size=16,
+        segment_steps=2,
         round_two=False,
     )
     assert train(config, workdir, console=Console(quiet=True)) is not None
@@ -241,15 +242,8 @@ def test_a_head_without_positives_is_named(trained, simulated_dataset, tmp_path)
 
 def test_the_command_writes_a_checkpoint_that_scores(trained, simulated_dataset, tmp_path):
     out = tmp_path / "calibrated"
-    command = ["calibrate", "--model", trained, "--dataset", simulated_dataset, "--out", out]
-    result = subprocess.run(
-        [sys.executable, "-m", "acai_jax", *map(str, command)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-        timeout=300,
-        check=False,
-    )
+    arguments = ("--model", trained, "--dataset", simulated_dataset, "--out", out)
+    result = acai_jax("calibrate", *arguments)
     assert result.returncode == 0, result.stderr
     bank = load_heads(out)
     chex.assert_trees_all_equal(head_weights(bank.heads), head_weights(load_heads(trained).heads))

@@ -102,7 +102,7 @@ def test_the_papers_filter_with_nulls_in_every_column(seed, nulls):
 
 
 def test_the_papers_filter_on_real_and_simulated_alerts(real_data, tmp_path):
-    write_alerts(tmp_path, 250, seed=5, proportions={"h": 1.0}, num_workers=0)
+    write_alerts(tmp_path, 100, seed=5, proportions={"h": 1.0}, num_workers=0)
     scorer = acai_jax.Scorer.load("published", weights_dir=real_data / "acai_h5")
     real = [real_data / "alerts", real_data / "fink_alerts.parquet"]
     for paths in (real, tmp_path / "alerts"):

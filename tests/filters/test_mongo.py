@@ -2,12 +2,11 @@
 
 import functools
 import json
-import subprocess
-import sys
 from typing import Any
 
 import polars as pl
 import pytest
+from command_line import acai_jax
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -590,20 +589,14 @@ def test_files(tmp_path):
         assert message in str(caught.value)
 
 
-def test_the_command_translates_and_filters(tmp_path):
+def test_the_command_translates_and_filters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     scores = {"drb": [0.9] * 3, "acai_h": [0.9, 0.2, None]}
     table = pl.DataFrame({"candid": [1, 2, 3], "objectId": ["a", "b", "c"], **scores})
     table.write_parquet(tmp_path / "scores.parquet")
     query = {"candidate.drb": {"$gt": 0.5}, "classifications.acai_h": {"$gt": 0.5}}
     (tmp_path / "mine.json").write_text(json.dumps([{"$match": query}]))
-    command = ["filter", "scores.parquet", "--mongo", "mine.json"]
-    result = subprocess.run(
-        [sys.executable, "-m", "acai_jax", *command],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = acai_jax("filter", "scores.parquet", "--mongo", "mine.json")
     assert result.returncode == 0, result.stderr
     assert '[mine]\nwhere = "drb > 0.5 AND acai_h > 0.5"' in result.stderr
     assert "0.900" in result.stdout

@@ -291,6 +291,23 @@ def test_what_means_nothing_is_refused(where, message):
         condition(parse(where), where, table.schema)
 
 
+@pytest.mark.parametrize("before", ["LOG(", "LN(", "SQRT(", "(1 + ", "(a / ", "ROUND(", "POW(2, "])
+def test_nested_parts_are_computed_once(before):
+    """Not once for each way down to them, which takes all time and memory."""
+    where = f"{before * 20}a{')' * 20} > 0"
+    table = pl.DataFrame({"a": [2.0, None]})
+    assert table.select(x=condition(parse(where), where, table.schema))["x"][1] is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("(", " % 3)"), ("CASE ", " WHEN 1 THEN 1 WHEN 2 THEN 2 END")]
+)
+def test_what_would_be_computed_too_often_is_refused(before, after):
+    where = f"{before * 20}a{after * 20} > 0"
+    with pytest.raises(FilterError, match="too long, where parts that stand once are computed"):
+        condition(parse(where), where, {"a": pl.Float64})
+
+
 def test_columns_of_other_types_are_refused():
     where, schema = "day IS NULL", {"day": pl.Date}
     with pytest.raises(FilterError, match="column day is of the type Date"):

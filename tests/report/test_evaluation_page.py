@@ -3,10 +3,7 @@
 import dataclasses
 import functools
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -14,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from chromium import CHROMIUM, open_in_chromium
+from command_line import acai_jax
 from evaluations import PROVENANCE, score_table, small_evaluation
 
 from acai_jax.classes import CLASSES
@@ -172,16 +170,8 @@ def checkpoint(tmp_path_factory) -> Path:
 
 def test_the_command_writes_a_report(simulated_dataset, checkpoint, tmp_path):
     out = tmp_path / "report"
-    command = ["evaluate", "--model", checkpoint, "--dataset", simulated_dataset]
-    options = ["--split", "train", "--heads", "v", "b", "--draws", "20", "--out", out]
-    result = subprocess.run(
-        [sys.executable, "-m", "acai_jax", *map(str, [*command, *options])],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-        timeout=300,
-        check=False,
-    )
+    options = ("--split", "train", "--heads", "v", "b", "--draws", 20, "--out", out)
+    result = acai_jax("evaluate", "--model", checkpoint, "--dataset", simulated_dataset, *options)
     assert result.returncode == 0, result.stderr
     found = json.loads((out / "metrics.json").read_text())
     assert list(found["heads"]) == ["v", "b"]

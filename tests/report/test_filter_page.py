@@ -2,9 +2,6 @@
 
 import csv
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import polars as pl
 import pytest
 from astropy.coordinates import SkyCoord
 from chromium import CHROMIUM, open_in_chromium
+from command_line import acai_jax
 from hostile import TEXTS, hostile
 from hypothesis import given, settings
 
@@ -189,20 +187,10 @@ def test_members_of_archives_are_found(scored, tmp_path):
     assert list(stamps_of_table(rows)) == rows["candid"].to_list()
 
 
-def test_the_command_writes_a_report(scored, tmp_path):
-    where = "acai_v > 0.5 OR acai_o > 0.5"
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "acai_jax", "filter", str(scored / "scores.parquet")),
-            *("--where", where, "--report", "report", "--out", "passed.csv"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def test_the_command_writes_a_report(scored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--where", "acai_v > 0.5 OR acai_o > 0.5", "--report", "report")
+    result = acai_jax("filter", scored / "scores.parquet", *options, "--out", "passed.csv")
     assert result.returncode == 0, result.stderr
     assert "report.html: everything" in result.stderr
     page = Reader((tmp_path / "report" / "report.html").read_text())

@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
-import os
 import shutil
 import signal
 import struct
@@ -64,6 +64,13 @@ def one_head(bank, name):
 def records(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_compiled_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Programs", functools.cache(loop.Programs))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -274,11 +281,9 @@ def start_process(config, workdir):
         *("--config.segment-steps", config.segment_steps, "--config.batch-size", 16),
         *("--config.checkpoint-seconds", config.checkpoint_seconds),
     ]
-    cache = jax.config.jax_compilation_cache_dir
     return subprocess.Popen(
         [sys.executable, "-m", "train.main", "--workdir", workdir, *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
         stderr=subprocess.PIPE,
         text=True,
     )
