@@ -24,6 +24,10 @@ class StampError(PacketError):
     """A cutout is not an image that the networks can take."""
 
 
+class PresetError(AcaiError, ValueError):
+    """A survey's alerts have no such preset."""
+
+
 class SourceError(AcaiError):
     """A path given by the user does not exist or is of no known kind."""
 

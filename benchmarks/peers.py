@@ -19,6 +19,7 @@ import numpy as np
 
 from acai_jax.classes import CLASSES
 from acai_jax.network.pretrained import DEFAULT_GENERATION, GENERATIONS, read_keras_weights
+from acai_jax.surveys.lsst import LSST, arrange
 from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE
 
 CONVOLUTIONS = ("conv_conv_1", "conv_conv_2", "conv_conv_3", "conv_conv_4")
@@ -259,6 +260,29 @@ def original_inputs(alert: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     triplet = np.stack([original_stamp(alert[name]["stampData"]) for name in cutouts], axis=-1)
     features = [alert["candidate"].get(name) for name in FEATURE_NAMES]
     return np.asarray([features], np.float32), triplet[np.newaxis]
+
+
+def lsst_stamp(data: bytes) -> np.ndarray:
+    """One cutout of LSST's by astropy: float32 (30, 30), the middle, divided by its norm."""
+    from astropy.io import fits
+
+    with fits.open(io.BytesIO(data)) as units:
+        first: Any = units[0]
+        image = np.nan_to_num(first.data.astype(np.float32))
+    side = LSST.inputs.stamp
+    top, left = ((size - side) // 2 for size in image.shape)
+    image = image[top : top + side, left : left + side]
+    return image / np.linalg.norm(image)
+
+
+def lsst_inputs(raw: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """One packet of LSST's by fastavro and astropy; the features' arithmetic is ours."""
+    import fastavro
+
+    alert: Any = next(iter(fastavro.reader(io.BytesIO(raw))))
+    fields = arrange(alert)[LSST.record]
+    features = np.array([fields[name] for name in LSST.inputs.features], np.float32)
+    return features, np.stack([lsst_stamp(alert[name]) for name in LSST.cutouts], axis=-1)
 
 
 def original_scores(path: Path, score: Scores) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ from jaxtyping import Float32
 
 from acai_jax.alerts.packet import AlertPacket
 from acai_jax.alerts.stamps import Image, decode_stamp, decode_variance
-from acai_jax.errors import PacketError, StampError
+from acai_jax.errors import PacketError, PresetError, StampError
 from acai_jax.surveys import DEFAULT, DrbSource, Preset
 from acai_jax.surveys.base import BRAAI, Survey
 
@@ -56,7 +56,7 @@ def alert_arrays(packet: AlertPacket, preset: Preset | None = None) -> AlertArra
     Raises:
         PacketError: the alert cannot be scored: a null feature, or a stamp that is missing,
             damaged, of a wrong shape, or empty. The message says which.
-        ValueError: there is no such preset.
+        PresetError: there is no such preset.
 
     Example:
         >>> packet = AlertPacket("ZTF20aaelulu", 1, {"clrcoeff": 0.1}, (None, None, None))
@@ -85,9 +85,9 @@ def alert_arrays(packet: AlertPacket, preset: Preset | None = None) -> AlertArra
 
 
 def check_preset(preset: str, survey: Survey = DEFAULT) -> None:
-    """Raises a `ValueError` for a preset that the survey does not have."""
+    """Raises a `PresetError` for a preset that the survey does not have."""
     if preset not in survey.recipes:
-        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(survey.recipes)}")
+        raise PresetError(f"unknown preset {preset!r}; known: {', '.join(survey.recipes)}")
 
 
 def feature_vector(packet: AlertPacket, preset: Preset) -> tuple[Features, DrbSource]:

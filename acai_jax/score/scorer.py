@@ -130,7 +130,7 @@ class Scorer:
 
         Raises:
             SourceError: a path does not exist, or is of no known kind.
-            ValueError: there is no such preset.
+            PresetError: there is no such preset.
         """
         tables = [table for table, _ in self.score_tables(paths, preset, num_workers=num_workers)]
         if not tables:

@@ -103,8 +103,8 @@ _FEATURES: Final = (
     "log_forced",
     "flux_over_mean",
     # context; ra and dec would be learnt by heart, field by field
-    "galactic_latitude",
-    "ecliptic_latitude",
+    "galactic_lat",
+    "ecliptic_lat",
     "wavelength",
 )
 
@@ -137,8 +137,8 @@ _FIELDS: Final = (
     Field("log_days"),
     Field("log_forced"),
     Field("flux_over_mean"),
-    Field("galactic_latitude", unit="deg"),
-    Field("ecliptic_latitude", unit="deg"),
+    Field("galactic_lat", unit="deg"),
+    Field("ecliptic_lat", unit="deg"),
     Field("wavelength", unit="um"),
     Field("isdiffpos", "text"),
     Field("snr", unit=""),
@@ -321,7 +321,7 @@ def _times(record: Mapping[str, Any], name: str) -> list[float]:
 def _place(ra: float | None, dec: float | None) -> dict[str, float | None]:
     """Latitudes without their signs [deg]: how many stars, and how many asteroids, there are."""
     if ra is None or dec is None or not (math.isfinite(ra) and math.isfinite(dec)):
-        return {"galactic_latitude": None, "ecliptic_latitude": None}
+        return {"galactic_lat": None, "ecliptic_lat": None}
     longitude, latitude = math.radians(ra), math.radians(dec)
     towards = (
         math.cos(latitude) * math.cos(longitude),
@@ -329,7 +329,7 @@ def _place(ra: float | None, dec: float | None) -> dict[str, float | None]:
         math.sin(latitude),
     )
     found = {}
-    for name, pole in (("galactic_latitude", _GALACTIC), ("ecliptic_latitude", _ECLIPTIC)):
+    for name, pole in (("galactic_lat", _GALACTIC), ("ecliptic_lat", _ECLIPTIC)):
         sine = sum(a * b for a, b in zip(towards, pole, strict=True))
         found[name] = abs(math.degrees(math.asin(max(-1.0, min(1.0, sine)))))
     return found
@@ -422,9 +422,7 @@ LSST: Final = Survey(
         "filter": Grouping("filter", "band"),
         "magnitude": Grouping("magpsf [mag]", "magpsf", (19.0, 20.0, 21.0, 22.0, 23.0)),
         "latitude": Grouping("galactic latitude, N or S", "latitude", (10.0, 20.0, 40.0), "°"),
-        "ecliptic": Grouping(
-            "ecliptic latitude, N or S", "ecliptic_latitude", (5.0, 15.0, 30.0), "°"
-        ),
+        "ecliptic": Grouping("ecliptic latitude, N or S", "ecliptic_lat", (5.0, 15.0, 30.0), "°"),
         "year": Grouping("year", "year"),
         "footprint": Grouping("footprint [pixel]", "bboxSize", (30.0, 40.0, 50.0), whole=True),
     },
@@ -444,7 +442,7 @@ LSST: Final = Survey(
         "ndethist",
         "ssObjectId",
         "template_snr",
-        "ecliptic_latitude",
+        "ecliptic_lat",
     ),
     message_fields=("magpsf", "reliability"),
     programmes=(),
