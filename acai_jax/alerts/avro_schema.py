@@ -18,9 +18,10 @@ import itertools
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from acai_jax.alerts.avro_patterns import record_pattern
 from acai_jax.alerts.avro_varint import finish_varint
 from acai_jax.errors import AvroError, reason_of
 
@@ -334,6 +335,8 @@ class _Compiler:
             self.emit(depth, f"{v} = {'[]' if kind == 'array' else '{}'}")
             with self.repeat(kind, schema, space, depth) as inner:
                 if kind == "array":
+                    if self.only is not None:
+                        self.match_item(schema["items"], space, inner, self.only, v)
                     self.emit(inner, f"{v}.append({self.read(schema['items'], space, inner)})")
                 else:
                     key = self.read("string", space, inner)
@@ -375,6 +378,8 @@ class _Compiler:
             with self.repeat(kind, schema, space, depth) as inner:
                 if kind == "map":
                     self.step_over("string", space, inner)
+                else:
+                    self.match_item(schema["items"], space, inner)
                 self.step_over(schema["items" if kind == "array" else "values"], space, inner)
 
     def step_over_run(self, sizes: dict[int, int], count: int, depth: int) -> None:
@@ -392,6 +397,31 @@ class _Compiler:
             run = f"b[p : p + {size * count} : {size}] == {bytes([branch] * count)!r}"
             self.emit(depth, f"{'el' if number else ''}if {run}: p += {size * count}")
         self.emit(depth, "else:", f" for _ in range({count}): {one_by_one}")
+
+    def match_item(
+        self,
+        schema: Any,
+        space: str,
+        depth: int,
+        wanted: Collection[str] = (),
+        array: str | None = None,
+    ) -> None:
+        """Emits code that steps over an array's item at once, if it is a record of plain fields.
+
+        What the expression does not match is read as all else is.
+        """
+        nodes = self.nodes
+        found = record_pattern(schema, space, wanted, self.resolve)
+        self.nodes = nodes  # they are spent by what reads the item
+        if found is None:
+            return
+        pattern, kinds = found
+        match = self.constant(re.compile(pattern, re.DOTALL).match)
+        self.emit(depth, f"m = {match}(b, p)", "if m:")
+        if array is not None:
+            items = (f"{n!r}: _{k}(b, m.start({i}))[0]" for i, (n, k) in enumerate(kinds, 1))
+            self.emit(depth + 1, f"{array}.append({{{', '.join(items)}}})")
+        self.emit(depth + 1, "p = m.end()", "continue")
 
     def advance(self, size: int, depth: int) -> None:
         """Steps `size` bytes on, in one addition for a run of fixed-size fields."""
