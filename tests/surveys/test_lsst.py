@@ -7,6 +7,7 @@ import json
 import math
 import random
 from fractions import Fraction
+from typing import Any, get_args
 
 import fastavro
 import jax
@@ -30,12 +31,14 @@ from acai_jax.alerts.sources import Encoded, decode, read_alerts
 from acai_jax.alerts.stamps import decode_stamp, decode_variance
 from acai_jax.errors import PacketError, Reject
 from acai_jax.filters.expressions import apply_filter, named_filter
-from acai_jax.network.bank import HeadBank, create_heads
+from acai_jax.network.bank import HeadBank, apply_heads, create_heads
+from acai_jax.network.head import Head
 from acai_jax.network.head_config import HeadConfig
+from acai_jax.report.pictures import draw_alert
 from acai_jax.score.scorer import Scorer
 from acai_jax.stream.decoding import decode_message
 from acai_jax.stream.registry import SchemaFolder
-from acai_jax.surveys import survey_of_table
+from acai_jax.surveys import Preset, survey_of_table
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import ZTF
 
@@ -62,7 +65,7 @@ def cutout(image: np.ndarray, variance: np.ndarray | None = None) -> bytes:
     return out.getvalue()
 
 
-def record(number: int = 0, side: int = 30, **changes: object) -> dict:
+def record(number: int = 0, side: int = 30, **changes: Any) -> dict[str, Any]:
     rng = np.random.default_rng(number)
     source = {
         "diaSourceId": 170_112_044_513_099_777 + number,
@@ -103,6 +106,11 @@ def record(number: int = 0, side: int = 30, **changes: object) -> dict:
     top = {"diaSourceId": source["diaSourceId"], **dict.fromkeys(HISTORY), **stamps}
     changed = {name: changes.pop(name) for name in (*HISTORY, *names) if name in changes}
     return {**top, "diaSource": {**source, **changes}, **changed}
+
+
+def sound(found: AlertPacket | Reject) -> AlertPacket:
+    assert isinstance(found, AlertPacket), found
+    return found
 
 
 def features_of(made: dict) -> dict[str, float]:
@@ -262,6 +270,20 @@ def test_a_survey_scores_its_own_alerts_only(bank):
         HeadBank(bank.heads, bank.classes, bank.provenance, "acai", LSST)
 
 
+def test_the_fast_form_of_the_network_takes_these_stamps():
+    heads = create_heads(HeadConfig(), 2, jax.random.key(0), LSST.inputs)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3, len(NAMES))).astype(np.float32)
+    triplets = rng.normal(0, 0.03, (3, 30, 30, 3)).astype(np.float32)
+    plain = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets).T
+    np.testing.assert_allclose(apply_heads(heads, features, triplets), plain, atol=1e-5)
+
+
+def test_an_alert_is_drawn(tmp_path):
+    draw_alert(packet_from_record(record(side=42)), {"h": 0.9}, tmp_path / "alert.png")
+    assert (tmp_path / "alert.png").stat().st_size > 20_000
+
+
 @pytest.mark.parametrize("name", LSST.filters)
 def test_named_filters_run_on_a_table_of_scores(bank, name):
     alerts = [packet_from_record(record(0)), packet_from_record(record(1, ssObjectId=7))]
@@ -301,9 +323,7 @@ def records(container) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def packets(folder) -> list[AlertPacket]:
-    found = list(read_alerts(folder / "lsst_v10_0.avro"))
-    assert all(isinstance(each, AlertPacket) for each in found)
-    return found
+    return [sound(each) for each in read_alerts(folder / "lsst_v10_0.avro")]
 
 
 @pytest.fixture(scope="module")
@@ -330,9 +350,9 @@ def test_features_of_real_alerts_are_those_of_an_independent_reading(records, ma
     np.testing.assert_array_equal(matrix, expected.astype(np.float32))
 
 
-def independent(raw: dict) -> list[float]:
+def independent(raw: Any) -> list[Any]:
     """The features, with numpy and astropy, in the order of `NAMES`."""
-    s = raw["diaSource"]
+    s: Any = raw["diaSource"]
     flux, error = np.float64(s["psfFlux"]), np.float64(s["psfFluxErr"])
     template = np.float64(s["templateFlux"])
 
@@ -357,7 +377,7 @@ def independent(raw: dict) -> list[float]:
     earlier = [each["midpointMjdTai"] for each in raw["prvDiaSources"] or []]
     mean = dia.get(f"{s['band']}_psfFluxMean")
     alone = (dia.get(f"{s['band']}_psfFluxNdata") or 1) <= 1
-    place = SkyCoord(s["ra"] * units.deg, s["dec"] * units.deg)
+    place: Any = SkyCoord(s["ra"] * units.deg, s["dec"] * units.deg)
     return [
         np.log10(s["snr"]),
         31.4 - 2.5 * np.log10(np.abs(flux)),
@@ -391,9 +411,10 @@ def independent(raw: dict) -> list[float]:
 
 def test_stamps_of_real_alerts_are_those_of_astropy(records, packets):
     for packet, raw in zip(packets, records, strict=True):
-        triplet, in_noise = (alert_arrays(packet, name).triplet for name in LSST.recipes)
+        triplet, in_noise = (alert_arrays(packet, name).triplet for name in get_args(Preset)[-2:])
         for channel, name in enumerate(LSST.cutouts):
-            with fits.open(io.BytesIO(raw[name])) as hdus:
+            opened: Any = fits.open(io.BytesIO(raw[name]))
+            with opened as hdus:
                 image = np.asarray(hdus[0].data, np.float32)
                 variance = np.asarray(hdus["UNCERT"].data, np.float32)
             np.testing.assert_array_equal(decode_stamp(raw[name], 102), image)
@@ -424,17 +445,15 @@ def test_framed_messages_of_two_schemas_on_one_topic(folder, records):
     assert len(files) == 14
     for path in sorted(files, key=lambda path: path.name[::-1]):  # ids take turns
         message = Message(topic="lsst-alerts-v11", partition=0, offset=1, value=path.read_bytes())
-        found = decode_message(message, schemas)
-        assert isinstance(found, AlertPacket)
+        found = sound(decode_message(message, schemas))
         assert path.stem.endswith(str(found.alert_id))
         expected = packet_from_record(by_id[found.alert_id]) if found.alert_id in by_id else None
         if expected is not None:
             for ours, theirs in zip(alert_arrays(found), alert_arrays(expected), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-    other = Message(
-        topic="a", partition=0, offset=1, value=b"\0\0\0\x04\x4c" + path.read_bytes()[5:]
-    )
-    refused = decode_message(other, schemas)
+    raw = b"\0\0\0\x04\x4c" + files[0].read_bytes()[5:]
+    refused = decode_message(Message(topic="a", partition=0, offset=1, value=raw), schemas)
+    assert isinstance(refused, Reject)
     assert refused.reason == f"no schema: 1100.json is not in {folder / 'schemas'}"
 
 
@@ -450,8 +469,8 @@ def test_parquet_of_a_broker_and_json_are_the_same_alerts(records, matrix, tmp_p
     parquet.write_table(table, tmp_path / "fink.parquet")
     found = list(read_alerts(tmp_path / "fink.parquet"))
     for packet, index in zip(found, few, strict=True):
-        assert packet.alert_id == records[index]["diaSourceId"]
-        np.testing.assert_array_equal(alert_arrays(packet).features, matrix[index])
+        assert sound(packet).alert_id == records[index]["diaSourceId"]
+        np.testing.assert_array_equal(alert_arrays(sound(packet)).features, matrix[index])
 
     def told(value):
         return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
@@ -459,18 +478,21 @@ def test_parquet_of_a_broker_and_json_are_the_same_alerts(records, matrix, tmp_p
     text = json.dumps(chosen, default=told)
     (tmp_path / "alerts.json").write_text(text)
     for packet, index in zip(read_alerts(tmp_path / "alerts.json"), few, strict=True):
-        np.testing.assert_array_equal(alert_arrays(packet).features, matrix[index])
+        np.testing.assert_array_equal(alert_arrays(sound(packet)).features, matrix[index])
 
 
 def test_histories_are_read_where_they_are_asked_for(folder, records):
     alerts = read_alerts(folder / "lsst_v10_0.avro", histories=True)
     packet, raw = next(zip(alerts, records, strict=False))
-    assert packet.histories["prvDiaSources"][0]["psfFlux"] == raw["prvDiaSources"][0]["psfFlux"]
+    assert (
+        sound(packet).histories["prvDiaSources"][0]["psfFlux"] == raw["prvDiaSources"][0]["psfFlux"]
+    )
 
 
 def test_damaged_packets_end_as_rejects_or_sound_arrays(container):
     rng = random.Random(5)
-    short = [raw for raw, _ in avro.one_record_containers(container) if len(raw) < 200_000]
+    each: Any = avro.one_record_containers(container)
+    short = [raw for raw, _ in each if len(raw) < 200_000]
     for _ in range(200):
         raw = bytearray(rng.choice(short))
         body = avro.read_header(bytes(raw)).size
