@@ -252,9 +252,9 @@ def test_alerts_of_another_survey_are_rejects(scorer, tmp_path):
     theirs = Scorer(dataclasses.replace(scorer.bank, survey=other))
     reasons = theirs.score_packets(alerts)["reason"].to_list()
     assert reasons == [
-        "not a Other alert: a packet of ZTF",
+        "not an Other alert: a packet of ZTF",
         None,
-        "not a Other alert: a packet of ZTF",
+        "not an Other alert: a packet of ZTF",
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import fastavro
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -54,10 +55,8 @@ def cutout(image: np.ndarray, variance: np.ndarray | None = None) -> bytes:
     primary = fits.PrimaryHDU(image.astype(np.float32))
     primary.header["BUNIT"] = "nJy"
     primary.header["CRPIX1"] = image.shape[1] / 2 + 0.3
-    noise = fits.ImageHDU(
-        (np.full(image.shape, 4.0) if variance is None else variance), name="UNCERT"
-    )
-    noise.data = noise.data.astype(np.float32)
+    known = np.full(image.shape, 4.0) if variance is None else variance
+    noise = fits.ImageHDU(known.astype(np.float32), name="UNCERT")
     noise.header["UTYPE"] = "VarianceUncertainty"
     psf = fits.ImageHDU(np.ones((41, 41)), name="PSFIMAGE")
     out = io.BytesIO()
@@ -65,7 +64,7 @@ def cutout(image: np.ndarray, variance: np.ndarray | None = None) -> bytes:
     return out.getvalue()
 
 
-def record(number: int = 0, side: int = 30, **changes: Any) -> dict[str, Any]:
+def record(number: Any = 0, side: Any = 30, **changes: Any) -> dict[str, Any]:
     rng = np.random.default_rng(number)
     source = {
         "diaSourceId": 170_112_044_513_099_777 + number,
@@ -273,8 +272,8 @@ def test_a_survey_scores_its_own_alerts_only(bank):
 def test_the_fast_form_of_the_network_takes_these_stamps():
     heads = create_heads(HeadConfig(), 2, jax.random.key(0), LSST.inputs)
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(3, len(NAMES))).astype(np.float32)
-    triplets = rng.normal(0, 0.03, (3, 30, 30, 3)).astype(np.float32)
+    features = jnp.asarray(rng.normal(size=(3, len(NAMES))), jnp.float32)
+    triplets = jnp.asarray(rng.normal(0, 0.03, (3, 30, 30, 3)), jnp.float32)
     plain = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets).T
     np.testing.assert_allclose(apply_heads(heads, features, triplets), plain, atol=1e-5)
 
@@ -317,7 +316,7 @@ def container(folder) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def records(container) -> list[dict]:
+def records(container) -> list[Any]:
     return list(fastavro.reader(io.BytesIO(container)))
 
 
@@ -375,7 +374,7 @@ def independent(raw: Any) -> list[Any]:
     dia = raw["diaObject"] or {}
     count = dia.get("nDiaSources") or 1
     earlier = [each["midpointMjdTai"] for each in raw["prvDiaSources"] or []]
-    mean = dia.get(f"{s['band']}_psfFluxMean")
+    mean: Any = dia.get(f"{s['band']}_psfFluxMean")
     alone = (dia.get(f"{s['band']}_psfFluxNdata") or 1) <= 1
     place: Any = SkyCoord(s["ra"] * units.deg, s["dec"] * units.deg)
     return [
@@ -425,9 +424,9 @@ def test_stamps_of_real_alerts_are_those_of_astropy(records, packets):
                 (triplet, image),
                 (in_noise, np.arcsinh(image / np.sqrt(variance))),
             ):
-                made = np.nan_to_num(made[middle, middle])
-                norm = np.sqrt(made.ravel().dot(made.ravel()))
-                np.testing.assert_array_equal(found[..., channel], made / norm)
+                crop = np.nan_to_num(made[middle, middle])
+                norm = np.sqrt(crop.ravel().dot(crop.ravel()))
+                np.testing.assert_array_equal(found[..., channel], crop / norm)
 
 
 def test_real_stamps_take_the_fast_path(records, monkeypatch):
