@@ -199,9 +199,7 @@ def judge_features(real: Sample, simulated: Sample) -> dict[str, object]:
     values = np.concatenate([each.table().select(names).to_numpy() for each in (real, simulated)])
     truth, groups = two_samples.joined(real, simulated, by_exposure=False)
     auc, losses = two_samples.trees(values, truth, groups, importances=True)
-    apart, _ = two_samples.trees(
-        values, *two_samples.joined(real, simulated, by_exposure=True)
-    )
+    apart, _ = two_samples.trees(values, *two_samples.joined(real, simulated, by_exposure=True))
     alone = [two_samples.trees(values[:, [i]], truth, groups)[0] for i in range(len(names))]
     rows = [
         {"feature": name, "alone": one, "loss": float(loss)}
@@ -293,13 +291,17 @@ def main() -> None:
         CONSOLE.print(f"{len(real.candids)} real, {len(simulated.candids)} simulated alerts")
         if "features" in arguments.parts:
             judged = judge_features(real, simulated)
-            title = "AUC of trees on features: {auc:.3f} by object, {auc_by_exposure:.3f} by exposure"
+            title = (
+                "AUC of trees on features: {auc:.3f} by object, {auc_by_exposure:.3f} by exposure"
+            )
             rows = (r.values() for r in judged["features"])  # type: ignore[attr-defined]
             table(title.format(**judged), ("feature", "AUC alone", "loss if shuffled"), rows)
             found |= {"features": judged}
         if "images" in arguments.parts:
             judged = judge_images(real, simulated, arguments.out)
-            title = "AUC on images: head {auc:.3f}, trees on these figures {auc_of_pixel_figures:.3f}"
+            title = (
+                "AUC on images: head {auc:.3f}, trees on these figures {auc_of_pixel_figures:.3f}"
+            )
             rows = (r.values() for r in judged["figures"])  # type: ignore[attr-defined]
             table(title.format(**judged), ("figure", "AUC alone", "loss if shuffled"), rows)
             found |= {"images": judged}
@@ -310,7 +312,10 @@ def main() -> None:
                 (
                     r["figure"],
                     r["distance"],
-                    *(" ".join(f"{q:.4g}" for q in r[f"{w}_quartiles"]) for w in ("real", "simulated")),
+                    *(
+                        " ".join(f"{q:.4g}" for q in r[f"{w}_quartiles"])
+                        for w in ("real", "simulated")
+                    ),
                 )
                 for r in compared
             )

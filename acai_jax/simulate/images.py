@@ -150,7 +150,7 @@ def expose(
         + exposure.sky
     )
     difference = change + residual + noise - reference_noise + plane
-    steepness = 0.03**2 * (gradient_x**2 + gradient_y**2)  # registration's part, as scorr takes it
+    steepness = 0.05**2 * (gradient_x**2 + gradient_y**2)  # registration's part, as scorr takes it
     total = np.sqrt(variance + template_noise**2 + steepness)
     return Stamps(science, template, difference, total, np.zeros(fixed.shape, bool))
 
