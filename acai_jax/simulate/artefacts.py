@@ -42,13 +42,13 @@ class Bogus:
 
 # share of the bogus, and shape (a, b) of the distribution of `Bogus.detected`
 _KINDS: Final = {
-    "bright star": (0.24, (0.2, 10.0)),
-    "cloud": (0.28, (0.5, 60.0)),
-    "fast star": (0.06, (1.0, 8.0)),
-    "misregistration": (0.1, (1.0, 10_000.0)),
-    "cosmic ray": (0.12, (1.0, 10_000.0)),
+    "bright star": (0.18, (0.2, 10.0)),
+    "cloud": (0.4, (0.5, 60.0)),
+    "fast star": (0.04, (1.0, 8.0)),
+    "misregistration": (0.08, (1.0, 10_000.0)),
+    "cosmic ray": (0.11, (1.0, 10_000.0)),
     "bad column": (0.06, (1.0, 400.0)),
-    "hot pixels": (0.07, (1.0, 400.0)),
+    "hot pixels": (0.06, (1.0, 400.0)),
     "ghost": (0.07, (1.0, 10_000.0)),
 }
 
@@ -71,8 +71,8 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
         scale, width = rng.normal(0, 0.015), rng.normal(0, 0.25)
         if kind == "cloud":
             # too few stars are left to match the images by: the flux scale is what suffers most
-            shift, reach = rng.uniform(0, 0.1), rng.rayleigh(0.15)
-            scale, width = rng.normal(0, 0.1), rng.normal(0, 0.15)
+            shift, reach = rng.uniform(0, 0.15), rng.rayleigh(0.15)
+            scale, width = rng.normal(0, 0.1), rng.normal(0, 0.25)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
         sources = [centre, *(s for s in sources if s.distance > 1.5)]
         subtraction = Subtraction(

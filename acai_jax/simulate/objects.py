@@ -66,13 +66,13 @@ def hosted(rng: np.random.Generator) -> SkyObject:
     """A supernova at an offset from the centre of a resolved galaxy."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    magnitude = float(np.clip(rng.normal(18.3, 1.8), 13.5, 21.5))
+    magnitude = float(np.clip(rng.normal(17.7, 1.8), 13.5, 21.5))
     host = galaxy(rng, 0.0, 0.0, magnitude)
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
-    distance = host.radius * rng.gamma(2, 0.55)
-    distance = float(np.clip(distance, max(0.7, 0.2 * host.radius), max(1.2, 3 * host.radius)))
+    distance = host.radius * rng.gamma(2, 0.8)
+    distance = float(np.clip(distance, max(0.7, 0.2 * host.radius), max(1.2, 4 * host.radius)))
     host = _moved(host, distance, rng.uniform(0, 2 * math.pi))
-    peak = float(np.clip(rng.normal(18.1, 0.9), 13.5, 19.4))
+    peak = float(np.clip(rng.normal(17.7, 1.2), 12.5, 19.4))
     return SkyObject(
         "h",
         "supernova",
@@ -81,7 +81,7 @@ def hosted(rng: np.random.Generator) -> SkyObject:
         *_supernova(rng, peak),
         # few hosts were ever detected to vary before
         detected=float(rng.beta(1, 25)) if rng.uniform() < 0.3 else 0.0,
-        seen=0.6,
+        seen=0.8,
         noisy=0.5,
     )
 
@@ -90,7 +90,7 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.78, 0.12)))
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.81, 0.09)))
     offset = rng.rayleigh(0.12)
     if kind == "quasar":
         centre = Source(
@@ -103,7 +103,7 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
         light, start, duration = _tidal_disruption(rng, float(rng.normal(18.7, 0.5)))
-        detected = float(rng.beta(1, 12)) if rng.uniform() < 0.5 else 0.0
+        detected = float(rng.beta(1, 12)) if rng.uniform() < 0.7 else 0.0
     else:
         share = centre.nucleus or 1.0
         light, start, duration = _random_walk(rng, centre, share)
@@ -159,9 +159,9 @@ def variable(rng: np.random.Generator) -> SkyObject:
 
 def orphan(rng: np.random.Generator) -> SkyObject:
     """An asteroid, or a transient whose host is too faint to see."""
-    if rng.uniform() < 0.2:
+    if rng.uniform() < 0.14:
         pointing = draw_pointing(rng, "extragalactic")
-        sources = background(rng, pointing, clear=9.0)
+        sources = background(rng, pointing, clear=11.0)
         peak = float(rng.normal(18.6, 0.6))
         return SkyObject(
             "o",

@@ -129,8 +129,8 @@ def draw_pointing(rng: np.random.Generator, region: Region) -> Pointing:
         dec = math.degrees(math.asin(rng.uniform(low, high)))
         latitude = _latitude(ra, dec, *_GALACTIC_POLE)
         # dust and arms scatter them
-        stars = (0.8 + 24 * math.exp(-abs(latitude) / 10)) * rng.lognormal(0, 0.5)
-        stars = min(stars, 80.0)
+        stars = (0.8 + 24 * math.exp(-abs(latitude) / 10)) * rng.lognormal(-0.2, 0.8)
+        stars = min(stars, 90.0)
         if rng.uniform() < _abundance(region, ra, dec, latitude, stars):
             break
     references = {}

@@ -268,7 +268,7 @@ def _history(
         if thing.orbit is None:
             # since it is active, a part of all visits saw it
             earlier += rng.binomial(max(0, round(active * fraction)), thing.seen)
-        elif rng.uniform() < 0.1:
+        elif rng.uniform() < 0.05:
             earlier = 1
     first = max(SURVEY_START, jd - (jd - SURVEY_START) * min(1.0, 0.1 + 0.05 * earlier))
     return {
@@ -296,18 +296,16 @@ def _reliability(
 ) -> dict[str, Any]:
     """Scores as the survey's own real/bogus classifiers give them.
 
-    A regression of the logit over 220 real alerts: both distrust long and lost shapes, clouds and
-    poor fits. They recognise what detectors and optics do, which a shape alone does not tell.
+    A regression of the logit over 219 real alerts: both distrust negative lobes, long and lost
+    shapes, poor fits and clouds. They recognise what detectors and optics do, which these do not tell.
     """
     if isinstance(thing, Bogus) and thing.defect is not None:
         logit, rb = rng.normal(-2.0, 2.8), rng.normal(0.42, 0.14)
     else:
         certainty = min(3.0, 2 * math.log10(found["scorr"] / 5))
-        logit = 8.6 - 5.5 * math.log(found["elong"]) + 2.7 * certainty / 2 * math.log(10)
-        logit -= 0.56 * math.log(found["chipsf"]) + 2.1 * min(cloud, 4.0)
-        logit -= 2.3 * (found["seeratio"] == 2) + rng.normal(0, 2.6)
-        if isinstance(thing, Bogus):
-            logit -= 4.0
+        logit = 8.6 - 8.9 * (1 - found["sumrat"]) - 6.4 * math.log(found["elong"])
+        logit += 2.2 * math.log(found["scorr"] / 5) - 0.7 * math.log(found["chipsf"])
+        logit -= 2.5 * (found["seeratio"] == 2) + 1.5 * min(cloud, 4.0) + rng.normal(0, 3.1)
         rb = rng.normal(0.5 + 0.03 * min(logit, 12) + 0.02 * certainty, 0.11)
     return {
         "drb": 1 / (1 + math.exp(-logit)),
