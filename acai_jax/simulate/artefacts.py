@@ -42,21 +42,20 @@ class Bogus:
 
 # share of the bogus, and shape (a, b) of the distribution of `Bogus.detected`
 _KINDS: Final = {
-    "bright star": (0.18, (0.2, 10.0)),
-    "cloud": (0.4, (0.5, 60.0)),
-    "fast star": (0.04, (1.0, 8.0)),
-    "misregistration": (0.08, (1.0, 10_000.0)),
-    "cosmic ray": (0.11, (1.0, 10_000.0)),
+    "bright star": (0.21, (0.2, 10.0)),
+    "cloud": (0.38, (0.5, 60.0)),
+    "misregistration": (0.06, (1.0, 10_000.0)),
+    "cosmic ray": (0.14, (1.0, 10_000.0)),
     "bad column": (0.06, (1.0, 400.0)),
     "hot pixels": (0.06, (1.0, 400.0)),
-    "ghost": (0.07, (1.0, 10_000.0)),
+    "ghost": (0.09, (1.0, 10_000.0)),
 }
 
 
 def draw_bogus(rng: np.random.Generator) -> Bogus:
     """A random false alert."""
     kind = str(rng.choice(tuple(_KINDS), p=[share for share, _ in _KINDS.values()]))
-    on_star = kind in ("bright star", "cloud", "fast star", "misregistration")
+    on_star = kind in ("bright star", "cloud", "misregistration")
     region = "plane" if kind == "cloud" else "stellar" if on_star else "anywhere"
     pointing = draw_pointing(rng, region)
     sources = background(rng, pointing)
@@ -64,15 +63,16 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
     if on_star:
         bright = kind in ("bright star", "cloud")
         magnitude = rng.uniform(12, 15) if bright else rng.uniform(14, 17.5)
-        # the brighter the star, the smaller the error that makes an alert; fast stars have moved on
-        # since the reference was taken
-        shift = rng.uniform(0.04, 0.25) if bright else rng.uniform(0.15, 0.7)
+        # the brighter the star, the smaller the error that makes an alert
+        shift = rng.uniform(0.03, 0.18) if bright else rng.uniform(0.15, 0.7)
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)
         scale, width = rng.normal(0, 0.015), rng.normal(0, 0.25)
+        if kind == "bright star":  # detectors are not linear where it is bright
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.07), 0.5)
         if kind == "cloud":
             # too few stars are left to match the images by: the flux scale is what suffers most
-            shift, reach = rng.uniform(0, 0.15), rng.rayleigh(0.15)
-            scale, width = rng.normal(0, 0.1), rng.normal(0, 0.25)
+            shift, reach = rng.uniform(0.03, 0.25), rng.rayleigh(0.15)
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.09), 0.6)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
         sources = [centre, *(s for s in sources if s.distance > 1.5)]
         subtraction = Subtraction(

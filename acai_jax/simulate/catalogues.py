@@ -13,6 +13,7 @@ from acai_jax.surveys.ztf import SENTINEL
 
 _PS1_RADIUS: Final = 30.0  # [arcsec]
 _PS1_LIMIT: Final = 22.8  # [mag] in r
+_VOTES: Final = 800  # the smallest common step of real star scores is about 1/800
 _GAIA_LIMIT: Final = 20.6
 _GAIA_BRIGHT: Final = 14.0
 _FAINT_SOURCES: Final = 12.0  # per square arcminute that only the reference's catalogue has
@@ -102,11 +103,13 @@ def _star_score(rng: np.random.Generator, source: Source, *, measured: bool) -> 
     if source.kind == "quasar":
         return float(rng.beta(3, 1.5))
     if source.kind == "star":
-        sureness = 1 + 40 / (1 + math.exp((source.magnitude - 19.8) / 0.6))
-        return float(rng.beta(sureness, 1))
-    # compact galaxies look like stars; most others are told for sure
-    compact = 0.35 / max(source.radius, 0.35) + source.nucleus
-    return float(rng.beta(0.3 + 0.5 * compact, 4.0))
+        doubt = 0.012 * (1 + 10 ** (0.6 * (source.magnitude - 19)))
+    else:  # compact galaxies look like stars; most others are told for sure
+        compact = 0.35 / max(source.radius, 0.35) + source.nucleus
+        doubt = 0.003 * (1 + 10 ** (0.5 * (source.magnitude - 19))) + 0.1 * compact**2
+    doubt = min(1.0, doubt * rng.lognormal(0, 1.5))
+    # the votes of a forest are counted, not measured
+    return round(_VOTES * (1 - doubt if source.kind == "star" else doubt)) / _VOTES
 
 
 def gaia(sources: Sequence[Source], x: float, y: float) -> dict[str, float]:

@@ -20,6 +20,8 @@ from acai_jax.simulate.optics import (
 from acai_jax.simulate.sky import Source
 from acai_jax.surveys.ztf import STAMP_SIZE
 
+REGISTRATION: Final = 0.05
+"""Error of the images' registration that `scorr` allows for [pixel]."""
 _SATURATION: Final = 45_000.0  # [DN] above the sky, where a pixel's well is full
 # from the noise of 207 real difference images and 201 science images: the share of variance that
 # columns have in common; what goes to pixels 1, 2 and 3 away, and how much that varies
@@ -153,7 +155,9 @@ def expose(
     reference_noise = template_noise * smooth_noise(rng)
     tilt = rng.normal(0, 0.1, 2) * template_noise / STAMP_SIZE
     rows = np.arange(STAMP_SIZE) - STAMP_SIZE // 2
-    plane = rng.normal(0, 0.06 * exposure.noise) + tilt[0] * rows[:, None] + tilt[1] * rows
+    # clouds leave the background uneven
+    offset = rng.normal(-0.035 * exposure.cloud, 0.06 + 0.03 * exposure.cloud) * exposure.noise
+    plane = offset + tilt[0] * rows[:, None] + tilt[1] * rows
     science = np.minimum(light, _SATURATION) + noise + exposure.sky
     shot = np.sqrt(np.clip(template, 0, None) / GAIN / reference.frames)
     template = (
@@ -163,23 +167,23 @@ def expose(
         + exposure.sky
     )
     difference = change + residual + _matched(rng, noise) - reference_noise + plane
-    steepness = 0.05**2 * (gradient_x**2 + gradient_y**2)  # registration's part, as scorr takes it
+    steepness = REGISTRATION**2 * (gradient_x**2 + gradient_y**2)
     total = np.sqrt(variance + template_noise**2 + steepness)
     return Stamps(science, template, difference, total, np.zeros(fixed.shape, bool))
 
 
 def _detector_noise(rng: np.random.Generator) -> Stamp:
-    """Unit noise of the science image: columns are read out a little differently from each other."""
+    """Unit noise of the science image: columns are read out a little differently."""
     columns = rng.standard_normal(STAMP_SIZE)
     white = rng.standard_normal((STAMP_SIZE, STAMP_SIZE))
     return math.sqrt(1 - _COLUMNS) * white + math.sqrt(_COLUMNS) * columns
 
 
 def _matched(rng: np.random.Generator, noise: Stamp) -> Stamp:
-    """The noise as image subtraction leaves it: its filter makes faint rings of a width of a PSF."""
+    """The noise as image subtraction leaves it: its filter makes faint rings."""
     both = rng.normal(_RINGS, _RINGS_SCATTER)
     rows, columns = (both + rng.normal(0, _RINGS_SCATTER) for _ in range(2))
-    return coloured(noise, rows, columns)
+    return coloured(noise, rows.tolist(), columns.tolist())
 
 
 def point_change(

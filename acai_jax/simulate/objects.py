@@ -90,24 +90,24 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.81, 0.09)))
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.06, 0.87, 0.07)))
     offset = rng.rayleigh(0.12)
     if kind == "quasar":
         centre = Source(
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
         )
     else:
-        magnitude = float(np.clip(rng.normal(17.7, 1.0), 14.5, 20))
+        magnitude = float(np.clip(rng.normal(17.9, 0.9), 15.5, 20))
         nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
-        light, start, duration = _tidal_disruption(rng, float(rng.normal(18.7, 0.5)))
+        light, start, duration = _tidal_disruption(rng, float(rng.normal(19.0, 0.5)))
         detected = float(rng.beta(1, 12)) if rng.uniform() < 0.7 else 0.0
     else:
         share = centre.nucleus or 1.0
         light, start, duration = _random_walk(rng, centre, share)
-        detected = float(rng.beta(0.7, 3))
+        detected = float(rng.beta(0.9, 3))
     return SkyObject(
         "n",
         kind,
@@ -152,7 +152,7 @@ def variable(rng: np.random.Generator) -> SkyObject:
         start,
         700.0,
         # many vary so little that few visits notice
-        detected=float(rng.beta(0.8, 2.2)),
+        detected=float(rng.beta(0.95, 1.7)),
         seen=0.0,
     )
 

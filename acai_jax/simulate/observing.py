@@ -130,7 +130,7 @@ def draw_pointing(rng: np.random.Generator, region: Region) -> Pointing:
         latitude = _latitude(ra, dec, *_GALACTIC_POLE)
         # dust and arms scatter them
         stars = (0.8 + 24 * math.exp(-abs(latitude) / 10)) * rng.lognormal(-0.2, 0.8)
-        stars = min(stars, 90.0)
+        stars = min(stars, 70.0)
         if rng.uniform() < _abundance(region, ra, dec, latitude, stars):
             break
     references = {}

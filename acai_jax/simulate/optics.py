@@ -153,7 +153,7 @@ def smooth_noise(rng: np.random.Generator) -> Stamp:
 
 
 def coloured(image: Stamp, along_rows: Sequence[float], along_columns: Sequence[float]) -> Stamp:
-    """The image with some of each pixel added to those 1, 2, ... away; white noise keeps its variance.
+    """The image with some of each pixel added to those 1, 2, ... away; noise keeps its variance.
 
     Args:
         image: (63, 63).

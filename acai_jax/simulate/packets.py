@@ -17,6 +17,7 @@ from acai_jax.simulate.catalogues import (
     reference_source,
 )
 from acai_jax.simulate.images import (
+    REGISTRATION,
     Field,
     Stamps,
     draw_subtraction,
@@ -148,7 +149,7 @@ class _Scene:
                 change = thing.defect(rng, exposure)
         else:
             flux = thing.light(exposure)
-            if abs(flux) < exposure.flux(exposure.depth + 0.35):
+            if abs(flux) < self._faintest(exposure):
                 return None  # far too faint to be worth drawing
             length, angle = (thing.orbit.trail, thing.orbit.angle) if thing.orbit else (0.0, 0.0)
             change = point_change(x, y, flux, exposure, length=length, angle=angle)
@@ -158,6 +159,18 @@ class _Scene:
         if bad.any():
             mask_pixels(rng, stamps, bad)
         return stamps
+
+    def _faintest(self, exposure: Exposure) -> float:
+        """Flux [DN] below which a change here is surely not detected."""
+        # a star that the change sits on leaves a residual of misregistration: scorr counts it
+        star = sum(
+            exposure.flux(source.in_filter(exposure.fid))
+            for source in self.thing.sources
+            if source.kind != "galaxy" and source.distance < 1
+        )
+        sigma = exposure.seeing / 2.355
+        residual = REGISTRATION * star / (math.sqrt(4 * math.pi) * sigma**2)
+        return max(exposure.flux(exposure.depth + 0.35), 4.4 * residual)
 
     def _record(
         self,
@@ -297,15 +310,15 @@ def _reliability(
     """Scores as the survey's own real/bogus classifiers give them.
 
     A regression of the logit over 219 real alerts: both distrust negative lobes, long and lost
-    shapes, poor fits and clouds. They recognise what detectors and optics do, which these do not tell.
+    shapes, poor fits and clouds. What detectors and optics do, they recognise.
     """
     if isinstance(thing, Bogus) and thing.defect is not None:
-        logit, rb = rng.normal(-2.0, 2.8), rng.normal(0.42, 0.14)
+        logit, rb = rng.normal(-2.4, 2.4), rng.normal(0.42, 0.14)
     else:
         certainty = min(3.0, 2 * math.log10(found["scorr"] / 5))
         logit = 8.6 - 8.9 * (1 - found["sumrat"]) - 6.4 * math.log(found["elong"])
         logit += 2.2 * math.log(found["scorr"] / 5) - 0.7 * math.log(found["chipsf"])
-        logit -= 2.5 * (found["seeratio"] == 2) + 1.5 * min(cloud, 4.0) + rng.normal(0, 3.1)
+        logit -= 2.5 * (found["seeratio"] == 2) + 2.0 * min(cloud, 4.0) + rng.normal(0, 2.6)
         rb = rng.normal(0.5 + 0.03 * min(logit, 12) + 0.02 * certainty, 0.11)
     return {
         "drb": 1 / (1 + math.exp(-logit)),
