@@ -42,12 +42,12 @@ class Bogus:
 
 # share of the bogus, and shape (a, b) of the distribution of `Bogus.detected`
 _KINDS: Final = {
-    "bright star": (0.21, (0.2, 10.0)),
+    "bright star": (0.13, (0.2, 10.0)),
     "cloud": (0.38, (0.5, 60.0)),
     "misregistration": (0.06, (1.0, 10_000.0)),
-    "cosmic ray": (0.14, (1.0, 10_000.0)),
-    "bad column": (0.06, (1.0, 400.0)),
-    "hot pixels": (0.06, (1.0, 400.0)),
+    "cosmic ray": (0.17, (1.0, 10_000.0)),
+    "bad column": (0.09, (1.0, 400.0)),
+    "hot pixels": (0.08, (1.0, 400.0)),
     "ghost": (0.09, (1.0, 10_000.0)),
 }
 
@@ -68,7 +68,7 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)
         scale, width = rng.normal(0, 0.015), rng.normal(0, 0.25)
         if kind == "bright star":  # detectors are not linear where it is bright
-            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.07), 0.5)
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.05), 0.5)
         if kind == "cloud":
             # too few stars are left to match the images by: the flux scale is what suffers most
             shift, reach = rng.uniform(0.03, 0.25), rng.rayleigh(0.15)

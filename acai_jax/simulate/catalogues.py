@@ -103,11 +103,11 @@ def _star_score(rng: np.random.Generator, source: Source, *, measured: bool) -> 
     if source.kind == "quasar":
         return float(rng.beta(3, 1.5))
     if source.kind == "star":
-        doubt = 0.012 * (1 + 10 ** (0.6 * (source.magnitude - 19)))
+        doubt = 0.009 * (1 + 10 ** (0.5 * (source.magnitude - 19)))
     else:  # compact galaxies look like stars; most others are told for sure
         compact = 0.35 / max(source.radius, 0.35) + source.nucleus
-        doubt = 0.003 * (1 + 10 ** (0.5 * (source.magnitude - 19))) + 0.1 * compact**2
-    doubt = min(1.0, doubt * rng.lognormal(0, 1.5))
+        doubt = 0.003 * (1 + 10 ** (0.5 * (source.magnitude - 19))) + 0.05 * compact**2
+    doubt = min(1.0, doubt * rng.lognormal(0, 1.2))
     # the votes of a forest are counted, not measured
     return round(_VOTES * (1 - doubt if source.kind == "star" else doubt)) / _VOTES
 

@@ -66,7 +66,7 @@ def hosted(rng: np.random.Generator) -> SkyObject:
     """A supernova at an offset from the centre of a resolved galaxy."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    magnitude = float(np.clip(rng.normal(17.7, 1.8), 13.5, 21.5))
+    magnitude = float(np.clip(rng.normal(17.5, 1.6), 13.5, 21))
     host = galaxy(rng, 0.0, 0.0, magnitude)
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
     distance = host.radius * rng.gamma(2, 0.8)
@@ -90,7 +90,7 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.06, 0.87, 0.07)))
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.05, 0.89, 0.06)))
     offset = rng.rayleigh(0.12)
     if kind == "quasar":
         centre = Source(
