@@ -134,8 +134,13 @@ def print_heads(model: str, results: list[dict[str, object]]) -> None:
         f"{model} on catalogue-labelled real alerts (95 % of draws by object)",
         ("head", "+", "-", "AUC", "FNR at 0.5", "FPR at 0.5", "FPR, balanced", "other 97: AUC"),
         (
-            (r["head"], r["positives"], r["negatives"], *(within(r, n) for n in names))
-            + (r["agreement"]["auc"],)  # type: ignore[index]
+            (
+                r["head"],
+                r["positives"],
+                r["negatives"],
+                *(within(r, n) for n in names),
+                r["agreement"]["auc"],  # type: ignore[index]
+            )
             for r in results
         ),
     )
@@ -176,10 +181,8 @@ def judge_simulation(
     return by_class, by_kind
 
 
-def alike(
-    real: Sample, simulated: Sample, published: acai_jax.Scorer, ratio: int = 2
-) -> tuple[Sample, np.ndarray]:
-    """(simulated alerts whose classes are mixed as the real ones are, classes of the real ones).
+def alike(real: Sample, simulated: Sample, published: acai_jax.Scorer, ratio: int = 2) -> Sample:
+    """Simulated alerts whose classes are mixed as the real ones are, `ratio` for each of them.
 
     The class is the one that the published heads rank highest, on both sides.
     """
@@ -190,42 +193,45 @@ def alike(
     for index in range(len(CLASSES)):
         wanted = ratio * int((theirs == index).sum())
         rows.append(np.flatnonzero(ours == index)[:wanted])
-    return simulated.take(np.concatenate(rows)), theirs
+    return simulated.take(np.concatenate(rows))
 
 
 def judge_features(real: Sample, simulated: Sample) -> dict[str, object]:
     """Trees on features, all and each alone."""
     names = [name for name in FEATURE_NAMES if name not in PLACES]
     values = np.concatenate([each.table().select(names).to_numpy() for each in (real, simulated)])
-    truth, groups = two_samples.joined(real, simulated, by_exposure=False)
-    auc, losses = two_samples.trees(values, truth, groups, importances=True)
-    apart, _ = two_samples.trees(values, *two_samples.joined(real, simulated, by_exposure=True))
-    alone = [two_samples.trees(values[:, [i]], truth, groups)[0] for i in range(len(names))]
-    rows = [
-        {"feature": name, "alone": one, "loss": float(loss)}
-        for name, one, loss in zip(names, alone, losses, strict=True)
-    ]
-    rows.sort(key=lambda row: -row["alone"])
-    return {"auc": auc, "auc_by_exposure": apart, "features": rows}
+    return _judge_columns(names, values, *two_samples.joined(real, simulated))
 
 
-def judge_images(real: Sample, simulated: Sample, out: Path | None) -> dict[str, object]:
-    """A small head on the images alone, and trees on simple figures of the pixels."""
-    truth, groups = two_samples.joined(real, simulated, by_exposure=False)
+def judge_images(
+    real: Sample, simulated: Sample, out: Path | None
+) -> tuple[float, dict[str, object]]:
+    """(AUC of a small head on the images alone, trees on simple figures of the pixels)."""
+    truth, objects = two_samples.joined(real, simulated)
     triplets = np.concatenate([real.triplets, simulated.triplets])
-    scores = two_samples.image_scores(triplets, truth, groups)
-    pixels = np.concatenate([real.pixels.to_numpy(), simulated.pixels.to_numpy()])
-    auc, losses = two_samples.trees(pixels, truth, groups, importances=True)
-    rows = []
-    for index, name in enumerate(real.pixels.columns):
-        alone, _ = two_samples.trees(pixels[:, [index]], truth, groups)
-        rows.append({"figure": name, "alone": alone, "loss": float(losses[index])})
-    rows.sort(key=lambda row: -row["alone"])
+    scores = two_samples.image_scores(triplets, truth, objects)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         two_samples.picture(out / "reality.png", real, simulated, scores, "images alone")
+    pixels = np.concatenate([real.pixels.to_numpy(), simulated.pixels.to_numpy()])
     of_head = float(ranking(1 / (1 + np.exp(-scores)), truth == 1).figures().auc)
-    return {"auc": of_head, "auc_of_pixel_figures": auc, "figures": rows}
+    return of_head, _judge_columns(real.pixels.columns, pixels, truth, objects)
+
+
+def _judge_columns(
+    names: list[str], values: np.ndarray, truth: np.ndarray, objects: np.ndarray
+) -> dict[str, object]:
+    auc, losses = two_samples.trees(values, truth, objects, importances=True)
+    rows = [
+        {
+            "figure": name,
+            "alone": two_samples.trees(values[:, [index]], truth, objects)[0],
+            "loss": float(losses[index]),
+        }
+        for index, name in enumerate(names)
+    ]
+    rows.sort(key=lambda row: -row["alone"])
+    return {"auc": auc, "figures": rows}
 
 
 def distances(real: Sample, simulated: Sample) -> list[dict[str, object]]:
@@ -286,25 +292,26 @@ def main() -> None:
         table("share of each kind that each takes", by_kind[0], (r.values() for r in by_kind))
         found |= {"published": by_class, "kinds": by_kind}
     if {"features", "images", "figures"} & set(arguments.parts):
-        real = real_sample(arguments.data)
-        simulated, _ = alike(real, samples[0], published)
-        CONSOLE.print(f"{len(real.candids)} real, {len(simulated.candids)} simulated alerts")
+        everything = real_sample(arguments.data)
+        real = everything.one_of_each_exposure()
+        simulated, all_simulated = (alike(r, samples[0], published) for r in (real, everything))
+        CONSOLE.print(
+            f"{len(real.candids)} real alerts, one of each exposure, beside "
+            f"{len(simulated.candids)} simulated ones; with all {len(everything.candids)}, a judge "
+            "may also recognise exposures by their limits and calibrations"
+        )
+        columns = ("figure", "AUC alone", "loss if shuffled")
         if "features" in arguments.parts:
             judged = judge_features(real, simulated)
-            title = (
-                "AUC of trees on features: {auc:.3f} by object, {auc_by_exposure:.3f} by exposure"
-            )
-            rows = (r.values() for r in judged["features"])  # type: ignore[attr-defined]
-            table(title.format(**judged), ("feature", "AUC alone", "loss if shuffled"), rows)
-            found |= {"features": judged}
+            repeated = judge_features(everything, all_simulated)["auc"]
+            title = f"trees on features: AUC {judged['auc']:.3f}; with all alerts {repeated:.3f}"
+            table(title, columns, (row.values() for row in judged["figures"]))  # type: ignore[attr-defined]
+            found |= {"features": judged | {"auc_with_all_alerts": repeated}}
         if "images" in arguments.parts:
-            judged = judge_images(real, simulated, arguments.out)
-            title = (
-                "AUC on images: head {auc:.3f}, trees on these figures {auc_of_pixel_figures:.3f}"
-            )
-            rows = (r.values() for r in judged["figures"])  # type: ignore[attr-defined]
-            table(title.format(**judged), ("figure", "AUC alone", "loss if shuffled"), rows)
-            found |= {"images": judged}
+            of_head, judged = judge_images(real, simulated, arguments.out)
+            title = f"images: AUC of a head {of_head:.3f}, of trees on these {judged['auc']:.3f}"
+            table(title, columns, (row.values() for row in judged["figures"]))  # type: ignore[attr-defined]
+            found |= {"images": judged | {"auc_of_head": of_head}}
         if "figures" in arguments.parts:
             compared = distances(real, simulated)
             inside = within_real_range(samples[0], arguments.data / "field_statistics.csv")

@@ -1,6 +1,7 @@
 """Real and simulated alerts side by side: arrays as heads see them, and figures of their pixels."""
 
 import dataclasses
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 import loky
 import numpy as np
 import polars as pl
-import scipy.sparse
 
 from acai_jax.alerts.packet import AlertPacket, packet_from_record
 from acai_jax.alerts.prepare import prepare_alerts
@@ -52,16 +52,9 @@ class Sample:
         parts = {name: value[rows] for name, value in vars(self).items() if len(value)}
         return dataclasses.replace(self, **parts)
 
-    def groups(self, *, by_exposure: bool) -> np.ndarray:
-        """A number for alerts of one object; with `by_exposure`, of one exposure too."""
-        objects = np.unique(self.objects, return_inverse=True)[1]
-        if not by_exposure:
-            return objects
-        exposures = np.unique(self.exposures, return_inverse=True)[1] + objects.max() + 1
-        links = np.ones(len(objects)), (objects, exposures)
-        side = exposures.max() + 1
-        graph = scipy.sparse.coo_array(links, shape=(side, side))
-        return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][objects]
+    def one_of_each_exposure(self) -> "Sample":
+        """The first alert of each exposure: no two share a limit or a calibration."""
+        return self.take(np.sort(np.unique(self.exposures, return_index=True)[1]))
 
 
 def sample_of(
@@ -102,7 +95,8 @@ def simulated_sample(count: int, seed: int) -> Sample:
 
 def simulated_samples(count: int, seeds: Sequence[int]) -> list[Sample]:
     """A sample for each seed, as many side by side as there are cores."""
-    with ProcessPoolExecutor(min(loky.cpu_count(), len(seeds))) as pool:
+    context = multiprocessing.get_context("spawn")  # JAX has threads, which no fork survives
+    with ProcessPoolExecutor(min(loky.cpu_count(), len(seeds)), context) as pool:
         return list(pool.map(simulated_sample, [count] * len(seeds), seeds))
 
 

@@ -38,11 +38,10 @@ def folds(truth: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.nd
     return list(splitter.split(np.zeros(len(truth)), truth, groups))
 
 
-def joined(real: Sample, simulated: Sample, *, by_exposure: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(truth, groups) of real alerts followed by simulated ones."""
-    first, second = (each.groups(by_exposure=by_exposure) for each in (real, simulated))
-    truth = np.repeat((1, 0), (len(first), len(second)))
-    return truth, np.concatenate([first, second + first.max() + 1])
+def joined(real: Sample, simulated: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """(truth, objects) of real alerts followed by simulated ones."""
+    truth = np.repeat((1, 0), (len(real.objects), len(simulated.objects)))
+    return truth, np.concatenate([real.objects, simulated.objects])
 
 
 def trees(

@@ -69,8 +69,8 @@ def hosted(rng: np.random.Generator) -> SkyObject:
     magnitude = float(np.clip(rng.normal(17.5, 1.6), 13.5, 21))
     host = galaxy(rng, 0.0, 0.0, magnitude)
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
-    distance = host.radius * rng.gamma(2, 0.8)
-    distance = float(np.clip(distance, max(0.7, 0.2 * host.radius), max(1.2, 4 * host.radius)))
+    distance = host.radius * rng.gamma(2.3, 0.9)
+    distance = float(np.clip(distance, max(0.9, 0.25 * host.radius), max(1.2, 4 * host.radius)))
     host = _moved(host, distance, rng.uniform(0, 2 * math.pi))
     peak = float(np.clip(rng.normal(17.7, 1.2), 12.5, 19.4))
     return SkyObject(
@@ -90,14 +90,14 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.05, 0.89, 0.06)))
-    offset = rng.rayleigh(0.12)
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.05, 0.9, 0.05)))
+    offset = rng.rayleigh(0.1)
     if kind == "quasar":
         centre = Source(
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
         )
     else:
-        magnitude = float(np.clip(rng.normal(17.9, 0.9), 15.5, 20))
+        magnitude = float(np.clip(rng.normal(18.0, 0.85), 15.5, 20))
         nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
@@ -170,7 +170,7 @@ def orphan(rng: np.random.Generator) -> SkyObject:
             tuple(sources),
             *_supernova(rng, peak),
             detected=0.0,
-            seen=0.15,
+            seen=0.08,
         )
     pointing = draw_pointing(rng, "ecliptic")
     sources = background(rng, pointing, clear=2.5)

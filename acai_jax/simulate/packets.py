@@ -318,7 +318,7 @@ def _reliability(
         certainty = min(3.0, 2 * math.log10(found["scorr"] / 5))
         logit = 8.6 - 8.9 * (1 - found["sumrat"]) - 6.4 * math.log(found["elong"])
         logit += 2.2 * math.log(found["scorr"] / 5) - 0.7 * math.log(found["chipsf"])
-        logit -= 2.5 * (found["seeratio"] == 2) + 2.0 * min(cloud, 4.0) + rng.normal(0, 2.6)
+        logit -= 2.5 * (found["seeratio"] == 2) + 2.3 * min(cloud, 4.0) + rng.normal(0, 2.6)
         rb = rng.normal(0.5 + 0.03 * min(logit, 12) + 0.02 * certainty, 0.11)
     return {
         "drb": 1 / (1 + math.exp(-logit)),

@@ -127,9 +127,9 @@ def _measured_width(
 ) -> float:
     """FWHM [pixel] as the survey's source extractor gives it, in hundredths of a pixel.
 
-    On top of a bright star of `steady` times the noise it often finds no source of its own, and in
-    clouds more often, and the pipeline takes half of the seeing in its place: in 47 of 98 real alerts
-    that the published heads call v or b, and in 2 of 129 others.
+    On top of a bright star of `steady` times the noise it often finds no source of its own, in
+    clouds more often, and half of the seeing takes its place: so in 47 of 98 real alerts that the
+    published heads call v or b, and in 2 of 129 others.
     """
     width = _width(core) * rng.lognormal(0, 0.12)
     if rng.uniform() < 0.07:  # blended with its surroundings
