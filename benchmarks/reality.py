@@ -199,8 +199,12 @@ def alike(real: Sample, simulated: Sample, published: acai_jax.Scorer, ratio: in
 def judge_features(real: Sample, simulated: Sample) -> dict[str, object]:
     """Trees on features, all and each alone."""
     names = [name for name in FEATURE_NAMES if name not in PLACES]
-    values = np.concatenate([each.table().select(names).to_numpy() for each in (real, simulated)])
-    return _judge_columns(names, values, *two_samples.joined(real, simulated))
+    return _judge_columns(names, _features(real, simulated), *two_samples.joined(real, simulated))
+
+
+def _features(real: Sample, simulated: Sample) -> np.ndarray:
+    columns = [index for index, name in enumerate(FEATURE_NAMES) if name not in PLACES]
+    return np.concatenate([real.features, simulated.features])[:, columns]
 
 
 def judge_images(
@@ -303,7 +307,9 @@ def main() -> None:
         columns = ("figure", "AUC alone", "loss if shuffled")
         if "features" in arguments.parts:
             judged = judge_features(real, simulated)
-            repeated = judge_features(everything, all_simulated)["auc"]
+            truth, objects = two_samples.joined(everything, all_simulated)
+            features = _features(everything, all_simulated)
+            repeated, _ = two_samples.trees(features, truth, objects)
             title = f"trees on features: AUC {judged['auc']:.3f}; with all alerts {repeated:.3f}"
             table(title, columns, (row.values() for row in judged["figures"]))  # type: ignore[attr-defined]
             found |= {"features": judged | {"auc_with_all_alerts": repeated}}

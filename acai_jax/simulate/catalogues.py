@@ -112,20 +112,22 @@ def _star_score(rng: np.random.Generator, source: Source, *, measured: bool) -> 
     return round(_VOTES * (1 - doubt if source.kind == "star" else doubt)) / _VOTES
 
 
-def gaia(sources: Sequence[Source], x: float, y: float) -> dict[str, float]:
+def gaia_sources(sources: Sequence[Source]) -> list[tuple[float, float, float]]:
+    """Position [arcsec] from the object and magnitude of what Gaia measures."""
+    measured = ((s, _gaia_magnitude(s)) for s in sources)
+    return [(PIXEL_SCALE * s.x, PIXEL_SCALE * s.y, m) for s, m in measured if m < _GAIA_LIMIT]
+
+
+def gaia(sources: Sequence[tuple[float, float, float]], x: float, y: float) -> dict[str, float]:
     """The nearest source, and the nearest one brighter than 14 mag, within 90 arcsec.
 
     Args:
-        sources: around the object.
+        sources: from `gaia_sources`.
         x: where this alert stands, from the object [arcsec].
         y: likewise.
     """
     found: dict[str, float] = {}
-    measured = sorted(
-        (math.hypot(PIXEL_SCALE * s.x - x, PIXEL_SCALE * s.y - y), m)
-        for s in sources
-        if (m := _gaia_magnitude(s)) < _GAIA_LIMIT
-    )
+    measured = sorted((math.hypot(sx - x, sy - y), m) for sx, sy, m in sources)
     for suffix, limit in (("", _GAIA_LIMIT), ("bright", _GAIA_BRIGHT)):
         distance, magnitude = next(((d, m) for d, m in measured if m < limit), (SENTINEL, SENTINEL))
         found[f"neargaia{suffix}"], found[f"maggaia{suffix}"] = distance, magnitude

@@ -136,11 +136,11 @@ def expose(
         change: (63, 63) what is new in the science image [DN].
         subtraction: errors of the matching.
     """
-    level = 0.1 * exposure.noise
+    level = 0.15 * exposure.noise
     fixed = field.through(exposure, exposure.seeing, *position, level)
     # the template is scaled to the science image's zero point
     template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)
-    template = field.through(exposure, reference.seeing, *position, 0.2 * template_noise)
+    template = field.through(exposure, reference.seeing, *position, 0.3 * template_noise)
     gradient_y, gradient_x = np.gradient(fixed)
     gradient_yy, gradient_xx = np.gradient(gradient_y, axis=0), np.gradient(gradient_x, axis=1)
     residual = (

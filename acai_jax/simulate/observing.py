@@ -1,5 +1,6 @@
 """Where and how the survey looks: pointings, their cadence and reference images, exposures."""
 
+import bisect
 import dataclasses
 import math
 from typing import Final, Literal
@@ -19,8 +20,8 @@ _READ_VARIANCE: Final = 14.0  # [DN^2], from the same comparison
 _DECLINATIONS: Final = (-28.0, 86.0)
 _GALACTIC_POLE: Final = (192.8595, 27.1283)
 _ECLIPTIC_POLE: Final = (270.0, 66.5607)
-# per filter g, r, i: share of exposures, sky [DN], zero point [mag], colour coefficient
-_SHARES: Final = (0.44, 0.50, 0.06)
+# per filter g, r, i: running share of exposures, sky [DN], zero point [mag], colour coefficient
+_SHARES: Final = (0.44, 0.94)  # of g, and of g and r
 _SKY: Final = {1: 110.0, 2: 185.0, 3: 210.0}
 _ZERO_POINTS: Final = {1: 26.28, 2: 26.24, 3: 25.75}
 _COLOUR_COEFFICIENTS: Final = {1: -0.061, 2: 0.103, 3: 0.01}
@@ -184,7 +185,7 @@ def draw_exposure(
         clouds: share of exposures that are taken through thick clouds.
         noisy: share of exposures that are noisier than their sky explains.
     """
-    fid = int(rng.choice((1, 2, 3), p=_SHARES))
+    fid = 1 + bisect.bisect(_SHARES, rng.uniform())
     seeing = rng.lognormal(math.log(2.0 if fid > 1 else 2.12), 0.14)
     if rng.uniform() < 0.12:
         seeing *= rng.uniform(1.3, 2.2)

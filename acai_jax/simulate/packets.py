@@ -13,6 +13,7 @@ from acai_jax.simulate.catalogues import (
     catalogue_entries,
     faint_sources,
     gaia,
+    gaia_sources,
     pan_starrs,
     reference_source,
 )
@@ -113,6 +114,8 @@ class _Scene:
         self.pointing = thing.pointing
         self.field = Field(thing.sources)
         self.entries = catalogue_entries(rng, thing.sources)
+        self.gaia = gaia_sources(thing.sources)
+        self.stars = [s for s in thing.sources if s.kind != "galaxy" and s.distance < 1]
         self.faint = faint_sources(rng)
         if isinstance(thing, Bogus):
             self.start, self.duration = draw_night(rng, duration=300.0), 300.0
@@ -163,11 +166,7 @@ class _Scene:
     def _faintest(self, exposure: Exposure) -> float:
         """Flux [DN] below which a change here is surely not detected."""
         # a star that the change sits on leaves a residual of misregistration: scorr counts it
-        star = sum(
-            exposure.flux(source.in_filter(exposure.fid))
-            for source in self.thing.sources
-            if source.kind != "galaxy" and source.distance < 1
-        )
+        star = sum(exposure.flux(s.in_filter(exposure.fid)) for s in self.stars)
         sigma = exposure.seeing / 2.355
         residual = REGISTRATION * star / (math.sqrt(4 * math.pi) * sigma**2)
         return max(exposure.flux(exposure.depth + 0.35), 4.4 * residual)
@@ -187,7 +186,7 @@ class _Scene:
             **found,
             **_survey_fields(rng, self, exposure, x, y),
             **pan_starrs(self.entries, x, y),
-            **gaia(self.thing.sources, x, y),
+            **gaia(self.gaia, x, y),
             **reference_source(rng, self.thing.sources, self.faint, exposure, reference, x, y),
             **_history(rng, self.thing, exposure.jd),
             **_solar_system(rng, self.thing, found["magpsf"]),
