@@ -17,6 +17,7 @@ import argparse
 import csv
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -196,7 +197,7 @@ def alike(real: Sample, simulated: Sample, published: acai_jax.Scorer, ratio: in
     return simulated.take(np.concatenate(rows))
 
 
-def judge_features(real: Sample, simulated: Sample) -> dict[str, object]:
+def judge_features(real: Sample, simulated: Sample) -> dict[str, Any]:
     """Trees on features, all and each alone."""
     names = [name for name in FEATURE_NAMES if name not in PLACES]
     return _judge_columns(names, _features(real, simulated), *two_samples.joined(real, simulated))
@@ -207,9 +208,7 @@ def _features(real: Sample, simulated: Sample) -> np.ndarray:
     return np.concatenate([real.features, simulated.features])[:, columns]
 
 
-def judge_images(
-    real: Sample, simulated: Sample, out: Path | None
-) -> tuple[float, dict[str, object]]:
+def judge_images(real: Sample, simulated: Sample, out: Path | None) -> tuple[float, dict[str, Any]]:
     """(AUC of a small head on the images alone, trees on simple figures of the pixels)."""
     truth, objects = two_samples.joined(real, simulated)
     triplets = np.concatenate([real.triplets, simulated.triplets])
@@ -224,7 +223,7 @@ def judge_images(
 
 def _judge_columns(
     names: list[str], values: np.ndarray, truth: np.ndarray, objects: np.ndarray
-) -> dict[str, object]:
+) -> dict[str, Any]:
     auc, losses = two_samples.trees(values, truth, objects, importances=True)
     rows = [
         {
@@ -240,7 +239,7 @@ def _judge_columns(
 
 def distances(real: Sample, simulated: Sample) -> list[dict[str, object]]:
     """Two-sample Kolmogorov-Smirnov distances, the largest first."""
-    results = []
+    results: list[dict[str, Any]] = []
     one, two = (pl.concat([s.table(), s.pixels], how="horizontal") for s in (real, simulated))
     for name in one.columns:
         a, b = one[name].to_numpy(), two[name].to_numpy()
@@ -248,7 +247,7 @@ def distances(real: Sample, simulated: Sample) -> list[dict[str, object]]:
         results.append(
             {
                 "figure": name,
-                "distance": float(found.statistic),
+                "distance": float(found.statistic),  # type: ignore[attr-defined]
                 "real_quartiles": np.nanpercentile(a, (25, 50, 75)).tolist(),
                 "simulated_quartiles": np.nanpercentile(b, (25, 50, 75)).tolist(),
             }
@@ -311,12 +310,12 @@ def main() -> None:
             features = _features(everything, all_simulated)
             repeated, _ = two_samples.trees(features, truth, objects)
             title = f"trees on features: AUC {judged['auc']:.3f}; with all alerts {repeated:.3f}"
-            table(title, columns, (row.values() for row in judged["figures"]))  # type: ignore[attr-defined]
+            table(title, columns, (row.values() for row in judged["figures"]))
             found |= {"features": judged | {"auc_with_all_alerts": repeated}}
         if "images" in arguments.parts:
             of_head, judged = judge_images(real, simulated, arguments.out)
             title = f"images: AUC of a head {of_head:.3f}, of trees on these {judged['auc']:.3f}"
-            table(title, columns, (row.values() for row in judged["figures"]))  # type: ignore[attr-defined]
+            table(title, columns, (row.values() for row in judged["figures"]))
             found |= {"images": judged | {"auc_of_head": of_head}}
         if "figures" in arguments.parts:
             compared = distances(real, simulated)

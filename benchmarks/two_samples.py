@@ -67,7 +67,7 @@ def trees(
                 n_repeats=3,
                 random_state=0,
             )
-            losses.append(found.importances_mean)
+            losses.append(found["importances_mean"])
     return float(roc_auc_score(truth, scores)), np.mean(losses, axis=0) if losses else np.zeros(0)
 
 
