@@ -237,7 +237,7 @@ def _judge_columns(
     return {"auc": auc, "figures": rows}
 
 
-def distances(real: Sample, simulated: Sample) -> list[dict[str, object]]:
+def distances(real: Sample, simulated: Sample) -> list[dict[str, Any]]:
     """Two-sample Kolmogorov-Smirnov distances, the largest first."""
     results: list[dict[str, Any]] = []
     one, two = (pl.concat([s.table(), s.pixels], how="horizontal") for s in (real, simulated))
@@ -262,7 +262,8 @@ def within_real_range(simulated: Sample, statistics: Path) -> list[dict[str, obj
     for index, name in enumerate(FEATURE_NAMES):
         row: dict[str, object] = {"figure": name}
         for c in CLASSES:
-            low, high = real.filter(field=name, cls=c).select("p05", "p95").row(0)
+            ends = pl.col("p05", "p95").cast(pl.Float64)  # other fields' may be no numbers
+            low, high = real.filter(field=name, cls=c).select(ends).row(0)
             values = without_sentinel(simulated.features[simulated.labels == c, index])
             row[c] = float(((values >= low) & (values <= high)).mean())
         results.append(row)
