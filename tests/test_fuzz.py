@@ -153,7 +153,7 @@ def fuzz(originals, count, seed, attempt):
     for _ in range(max(count // ONE_IN, 12)):
         source = rng.choice(originals)
         alerts = attempt(rng, source)
-        outcomes += check(source, alerts, rng.choice(ZTF.recipes))
+        outcomes += check(source, alerts, rng.choice([*ZTF.recipes]))
     assert peak_rss() - before < RSS_GROWTH
     return outcomes / outcomes.sum()
 
