@@ -58,6 +58,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.simulation
+	$(BIN)/python -m benchmarks.reality
 	$(BIN)/python -m benchmarks.dataset
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.evaluation

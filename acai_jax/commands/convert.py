@@ -27,7 +27,7 @@ class Convert(Model):
         bank = self.load().bank
         self._save(bank)
         versions = ", ".join(f"{name} {version}" for name, version in bank.versions.items())
-        console.print(f"{self.out}: {versions}")
+        console.print(f"{self.out}: {versions}", soft_wrap=True)
 
     def _save(self, bank: "HeadBank") -> None:
         from acai_jax.network.checkpoints import save_heads

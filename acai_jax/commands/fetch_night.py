@@ -39,4 +39,6 @@ class FetchNight:
             console.print("what has come is kept; the same command goes on")
             raise
         size = f"{path.stat().st_size / 1e6:,.1f} MB"
-        console.print(f"{path}: {'there already, not fetched again' if complete else size}")
+        console.print(
+            f"{path}: {'there already, not fetched again' if complete else size}", soft_wrap=True
+        )

@@ -71,7 +71,7 @@ class Filter:
         else:
             passed.write_parquet(out)
         if out is not None:
-            console.print(f"{out}: {len(passed):,} alerts")
+            console.print(f"{out}: {len(passed):,} alerts", soft_wrap=True)
         if self.report is not None:
             self._report(trial, chosen, self.report)
 

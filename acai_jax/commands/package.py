@@ -99,7 +99,7 @@ def _print_summary(path: Path, facts: Mapping[str, Any]) -> None:
         if count:
             console.print(f"{prefix}{name}: {count:,}")
     if facts["rejects"]:
-        console.print(f"every reject: {path / 'rejects.csv'}")
+        console.print(f"every reject: {path / 'rejects.csv'}", soft_wrap=True)
     console.print(
         f"read it: acai_jax.datasets.load_split({str(path)!r}, 'train')",
         soft_wrap=True,

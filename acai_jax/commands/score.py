@@ -51,7 +51,7 @@ class Score(Scoring, Decoding):
                 advance=progress.advance,
             )
         if progress.complete:
-            console.print(f"{self.out} is complete already")
+            console.print(f"{self.out} is complete already", soft_wrap=True)
         else:
             print_score_summary(kinds, self.out, progress.rows, progress.seconds)
         rejects = kinds.filter(pl.col("reason").is_not_null())
@@ -74,7 +74,9 @@ class _Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stack.close()
         if self._folder and kind is not None and issubclass(kind, KeyboardInterrupt):
-            console.print(f"parts up to here are kept in {self._folder}; --resume goes on")
+            console.print(
+                f"parts up to here are kept in {self._folder}; --resume goes on", soft_wrap=True
+            )
 
     def begin(self, writer: "PartWriter", total_bytes: int) -> None:
         self.complete, self._folder = writer.complete, writer.folder

@@ -38,7 +38,9 @@ class Show(Scoring):
         out.parent.mkdir(parents=True, exist_ok=True)
         with _clear_errors():
             _draw(alert, scorer, self.preset or scorer.bank.preset, out)
-        console.print(f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}")
+        console.print(
+            f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}", soft_wrap=True
+        )
 
 
 @contextlib.contextmanager

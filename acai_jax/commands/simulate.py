@@ -44,4 +44,4 @@ class Simulate:
             )
         rate = f"{self.count / (time.monotonic() - started):,.0f} a second"
         where = f"{self.out}/alerts, {self.out}/labels.csv"
-        console.print(f"{where}: {self.count:,} alerts, {rate}")
+        console.print(f"{where}: {self.count:,} alerts, {rate}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """The network, written for one head."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -80,15 +81,15 @@ class Head(nnx.Module):
         if input_size(blocks, inputs.stamp) is None:
             raise ValueError(f"stamps of {inputs.stamp} pixels are too small for {config.filters}")
         self.config, self.inputs = config, inputs
-        first, second = config.dense_units
+        widths = (len(inputs.features), *config.dense_units)
         channels = (len(inputs.channels), *config.filters)
         image_features = channels[-1]
         if config.reduction == "flatten":
             image_features *= output_size(blocks, inputs.stamp) ** 2
-        self.dense_1 = dense(len(inputs.features), first)
-        self.dense_2 = dense(first, second)
+        for place, (before, after) in enumerate(itertools.pairwise(widths), 1):
+            setattr(self, f"dense_{place}", dense(before, after))
         self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
-        self.join = dense(second + image_features, config.head_units)
+        self.join = dense(widths[-1] + image_features, config.head_units)
         self.score = dense(config.head_units, 1)
         self.dense_dropout = Dropout(config.dense_dropout)
         self.conv_dropout = Dropout(config.conv_dropout)
@@ -149,8 +150,12 @@ class Head(nnx.Module):
     ) -> Float[Array, " b"]:
         """The dense branch, joined with the image's features."""
         activation = _ACTIVATIONS[self.config.activation]
-        x = self.dense_dropout(activation(self.dense_1(self.norm(features))), key, dropout)
-        x = activation(self.dense_2(x))
+        x = self.norm(features)
+        for place in range(1, len(self.config.dense_units) + 1):
+            if place > 1:
+                dropout_key = key if key is None or place == 2 else jax.random.fold_in(key, place)
+                x = self.dense_dropout(x, dropout_key, dropout)
+            x = activation(getattr(self, f"dense_{place}")(x))
         x = activation(self.join(jnp.concatenate([x, image_features], axis=-1)))
         return self.score(x)[:, 0]
 

@@ -15,7 +15,7 @@ class HeadConfig:
     """Hyperparameters of one head: those that the paper tuned, at the published values.
 
     Attributes:
-        dense_units: widths of the two layers that read the features.
+        dense_units: widths of the layers that read the features, one or more.
         dense_dropout: dropout rate between them.
         filters: output channels of each convolution; a 2x2 max pool follows every second one.
         convolution: depthwise separable or regular 3x3 convolutions.
@@ -30,7 +30,7 @@ class HeadConfig:
     Source: Duev & van der Walt 2021 (arXiv:2111.12142), section 3.
     """
 
-    dense_units: tuple[int, int] = (64, 32)
+    dense_units: tuple[int, ...] = (64, 32)
     dense_dropout: float = 0.25
     filters: tuple[int, ...] = (16, 16, 32, 32)
     convolution: Literal["separable", "regular"] = "separable"
@@ -46,7 +46,7 @@ class HeadConfig:
         )
         if not self.filters or len(self.filters) % 2 or input_size(blocks, largest) is None:
             raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
-        if min(*self.dense_units, *self.filters, self.head_units) < 1:
+        if not self.dense_units or min(*self.dense_units, *self.filters, self.head_units) < 1:
             raise ValueError(f"every layer needs a unit or more: {self}")
         if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
             raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")

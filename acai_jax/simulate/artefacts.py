@@ -42,42 +42,48 @@ class Bogus:
 
 # share of the bogus, and shape (a, b) of the distribution of `Bogus.detected`
 _KINDS: Final = {
-    "bright star": (0.28, (0.2, 10.0)),
-    "fast star": (0.08, (1.0, 8.0)),
-    "misregistration": (0.14, (1.0, 10_000.0)),
-    "cosmic ray": (0.2, (1.0, 10_000.0)),
-    "bad column": (0.1, (1.0, 400.0)),
-    "hot pixels": (0.1, (1.0, 400.0)),
-    "ghost": (0.1, (1.0, 10_000.0)),
+    "bright star": (0.13, (0.2, 10.0)),
+    "cloud": (0.38, (0.5, 60.0)),
+    "misregistration": (0.06, (1.0, 10_000.0)),
+    "cosmic ray": (0.17, (1.0, 10_000.0)),
+    "bad column": (0.09, (1.0, 400.0)),
+    "hot pixels": (0.08, (1.0, 400.0)),
+    "ghost": (0.09, (1.0, 10_000.0)),
 }
 
 
 def draw_bogus(rng: np.random.Generator) -> Bogus:
     """A random false alert."""
     kind = str(rng.choice(tuple(_KINDS), p=[share for share, _ in _KINDS.values()]))
-    on_star = kind in ("bright star", "fast star", "misregistration")
-    pointing = draw_pointing(rng, "stellar" if on_star else "anywhere")
+    on_star = kind in ("bright star", "cloud", "misregistration")
+    region = "plane" if kind == "cloud" else "stellar" if on_star else "anywhere"
+    pointing = draw_pointing(rng, region)
     sources = background(rng, pointing)
     subtraction, defect = draw_subtraction(rng), None
     if on_star:
-        bright = kind == "bright star"
-        magnitude = rng.uniform(11.5, 14.5) if bright else rng.uniform(14, 17.5)
-        # the brighter the star, the smaller the error that makes an alert; fast stars have moved on
-        # since the reference was taken
-        shift = rng.uniform(0.04, 0.25) if bright else rng.uniform(0.15, 0.7)
+        bright = kind in ("bright star", "cloud")
+        magnitude = rng.uniform(12, 15) if bright else rng.uniform(14, 17.5)
+        # the brighter the star, the smaller the error that makes an alert
+        shift = rng.uniform(0.03, 0.18) if bright else rng.uniform(0.15, 0.7)
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)
+        scale, width = rng.normal(0, 0.015), rng.normal(0, 0.25)
+        if kind == "bright star":  # detectors are not linear where it is bright
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.05), 0.5)
+        if kind == "cloud":
+            # too few stars are left to match the images by: the flux scale is what suffers most
+            shift, reach = rng.uniform(0.03, 0.25), rng.rayleigh(0.15)
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.09), 0.6)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
         sources = [centre, *(s for s in sources if s.distance > 1.5)]
         subtraction = Subtraction(
             dx=shift * math.cos(angle),
             dy=shift * math.sin(angle),
-            scale=float(rng.normal(0, 0.015)),
-            width=float(rng.normal(0, 0.25)),
+            scale=float(scale),
+            width=float(width),
         )
     else:
         defect = _DEFECTS[kind]
-    # few stars are left to match the images by: bright ones leave residuals then
-    clouds = 0.4 if on_star else 0.04
+    clouds = {"cloud": 1.0, "bright star": 0.3}.get(kind, 0.04)
     detected = float(rng.beta(*_KINDS[kind][1]))
     return Bogus(kind, pointing, tuple(sources), subtraction, defect, detected, clouds)
 
@@ -86,7 +92,7 @@ def _cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
     """A track with sharp edges: no PSF blurs it."""
     image = np.zeros((STAMP_SIZE, STAMP_SIZE))
     length, angle = rng.exponential(3.5), rng.uniform(0, math.pi)
-    charge = exposure.noise * rng.lognormal(math.log(35), 0.9)
+    charge = exposure.noise * rng.lognormal(math.log(22), 0.8)
     for step in np.arange(0, length + 0.25, 0.25) - length / 2:
         column, row = step * math.cos(angle), step * math.sin(angle)
         image[round(CENTRE + row) % STAMP_SIZE, round(CENTRE + column) % STAMP_SIZE] += charge / 4
@@ -110,7 +116,7 @@ def _hot_pixels(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
     for _ in range(rng.integers(0, 4)):
         row, column = CENTRE + rng.integers(-1, 2, 2)
         image[row, column] += rng.uniform(-0.6, 0.8)
-    return image * exposure.noise * rng.lognormal(math.log(18), 0.6)
+    return image * exposure.noise * rng.lognormal(math.log(13), 0.5)
 
 
 def _ghost(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:

@@ -46,6 +46,7 @@ class SkyObject:
         detected: share of the visits before it became active that detected something here.
         seen: share of the visits since then that detected it.
         orbit: how it moves, if it does.
+        noisy: share of its exposures that are noisier than their sky explains.
     """
 
     label: str
@@ -58,19 +59,20 @@ class SkyObject:
     detected: float
     seen: float
     orbit: Orbit | None = None
+    noisy: float = 0.6
 
 
 def hosted(rng: np.random.Generator) -> SkyObject:
     """A supernova at an offset from the centre of a resolved galaxy."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    magnitude = float(np.clip(rng.normal(17.8, 1.5), 13.5, 21))
+    magnitude = float(np.clip(rng.normal(17.5, 1.6), 13.5, 21))
     host = galaxy(rng, 0.0, 0.0, magnitude)
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
-    distance = host.radius * rng.gamma(2, 0.55)
-    distance = float(np.clip(distance, max(0.7, 0.2 * host.radius), max(1.2, 3 * host.radius)))
+    distance = host.radius * rng.gamma(2.3, 0.9)
+    distance = float(np.clip(distance, max(0.9, 0.25 * host.radius), max(1.2, 4 * host.radius)))
     host = _moved(host, distance, rng.uniform(0, 2 * math.pi))
-    peak = float(np.clip(rng.normal(18.2, 0.8), 15, 19.6))
+    peak = float(np.clip(rng.normal(17.7, 1.2), 12.5, 19.4))
     return SkyObject(
         "h",
         "supernova",
@@ -79,7 +81,8 @@ def hosted(rng: np.random.Generator) -> SkyObject:
         *_supernova(rng, peak),
         # few hosts were ever detected to vary before
         detected=float(rng.beta(1, 25)) if rng.uniform() < 0.3 else 0.0,
-        seen=0.6,
+        seen=0.8,
+        noisy=0.5,
     )
 
 
@@ -87,26 +90,35 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
     """A quasar, an active nucleus, or a tidal disruption event in a galaxy's nucleus."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.1, 0.78, 0.12)))
-    offset = rng.rayleigh(0.21)
+    kind = str(rng.choice(("quasar", "active nucleus", "tidal disruption"), p=(0.05, 0.9, 0.05)))
+    offset = rng.rayleigh(0.1)
     if kind == "quasar":
         centre = Source(
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
         )
     else:
-        magnitude = float(np.clip(rng.normal(17.6, 1.0), 14.5, 20))
+        magnitude = float(np.clip(rng.normal(18.0, 0.85), 15.5, 20))
         nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
-        light, start, duration = _tidal_disruption(rng, float(rng.normal(19.2, 0.5)))
-        detected = float(rng.beta(1, 12)) if rng.uniform() < 0.5 else 0.0
+        light, start, duration = _tidal_disruption(rng, float(rng.normal(19.0, 0.5)))
+        detected = float(rng.beta(1, 12)) if rng.uniform() < 0.7 else 0.0
     else:
         share = centre.nucleus or 1.0
         light, start, duration = _random_walk(rng, centre, share)
-        detected = float(rng.beta(0.7, 3))
+        detected = float(rng.beta(0.9, 3))
     return SkyObject(
-        "n", kind, pointing, (centre, *sources), light, start, duration, detected, seen=0.4
+        "n",
+        kind,
+        pointing,
+        (centre, *sources),
+        light,
+        start,
+        duration,
+        detected,
+        seen=0.4,
+        noisy=0.75,
     )
 
 
@@ -114,14 +126,14 @@ def variable(rng: np.random.Generator) -> SkyObject:
     """A star that varies: mostly periodic, sometimes an eruption of a catalogued star."""
     pointing = draw_pointing(rng, "stellar")
     sources = background(rng, pointing)
-    magnitude = float(np.clip(rng.normal(16.1, 1.6), 12.7, 20.5))
-    offset = rng.rayleigh(0.23)
+    magnitude = float(np.clip(rng.normal(16.1, 1.8), 12.5, 20.5))
+    offset = rng.rayleigh(0.15)
     if rng.uniform() < 0.12:  # it has moved since it was catalogued
         offset += rng.exponential(0.5)
     centre = _moved(star(rng, 0.0, 0.0, magnitude), offset, rng.uniform(0, 2 * math.pi))
     sources = [s for s in sources if s.distance > 1.5]
     start = draw_night(rng, duration=700.0)
-    amplitude = float(np.clip(rng.lognormal(math.log(0.35), 0.7), 0.06, 2.5))
+    amplitude = float(np.clip(rng.lognormal(math.log(0.45), 0.7), 0.06, 2.5))
     period, phase = 10 ** rng.uniform(-0.7, 2.5), rng.uniform(0, 1)
     skew = rng.uniform(0.5, 0.85)  # sawtooth-like, as pulsating stars are
 
@@ -140,17 +152,17 @@ def variable(rng: np.random.Generator) -> SkyObject:
         start,
         700.0,
         # many vary so little that few visits notice
-        detected=float(rng.beta(0.8, 2.2)),
+        detected=float(rng.beta(0.95, 1.7)),
         seen=0.0,
     )
 
 
 def orphan(rng: np.random.Generator) -> SkyObject:
     """An asteroid, or a transient whose host is too faint to see."""
-    if rng.uniform() < 0.2:
+    if rng.uniform() < 0.14:
         pointing = draw_pointing(rng, "extragalactic")
-        sources = background(rng, pointing, clear=9.0)
-        peak = float(rng.normal(18.9, 0.5))
+        sources = background(rng, pointing, clear=11.0)
+        peak = float(rng.normal(18.6, 0.6))
         return SkyObject(
             "o",
             "hostless",
@@ -158,11 +170,11 @@ def orphan(rng: np.random.Generator) -> SkyObject:
             tuple(sources),
             *_supernova(rng, peak),
             detected=0.0,
-            seen=0.15,
+            seen=0.08,
         )
     pointing = draw_pointing(rng, "ecliptic")
     sources = background(rng, pointing, clear=2.5)
-    magnitude = float(np.clip(20.0 - rng.exponential(1.1), 14.5, 20.0))
+    magnitude = float(np.clip(19.7 - rng.exponential(1.1), 14.5, 20.0))
     arcsec_per_minute = rng.lognormal(math.log(0.5), 0.3)
     if rng.uniform() < 0.06:  # near the Earth
         arcsec_per_minute = rng.uniform(6, 40)
@@ -177,7 +189,9 @@ def orphan(rng: np.random.Generator) -> SkyObject:
         return exposure.flux(magnitude + (colour, 0.0, -0.2)[exposure.fid - 1])
 
     start = draw_night(rng)
-    return SkyObject("o", "asteroid", pointing, tuple(sources), light, start, 0.1, 0.0, 0.0, orbit)
+    return SkyObject(
+        "o", "asteroid", pointing, tuple(sources), light, start, 0.1, 0.0, 0.0, orbit, noisy=0.25
+    )
 
 
 OBJECTS: Final = {"h": hosted, "n": nuclear, "v": variable, "o": orphan}
@@ -191,9 +205,10 @@ def _moved(source: Source, distance: float, angle: float) -> Source:
 
 
 def _supernova(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
-    """A light curve like that of a type Ia: (light, start, duration)."""
-    start = draw_night(rng, duration=70.0)
-    stretch = rng.uniform(0.85, 1.2)
+    """A light curve like that of a type Ia, or a slow one: (light, start, duration)."""
+    stretch = rng.uniform(0.85, 1.2) if rng.uniform() < 0.65 else rng.uniform(1.3, 3.0)
+    duration = 65.0 * stretch
+    start = draw_night(rng, duration=duration)
 
     def light(exposure: Exposure) -> float:
         day = (exposure.jd - start) / stretch - 17
@@ -207,7 +222,7 @@ def _supernova(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float
         colour = (0.0 if day < 5 else min(0.9, 0.04 * (day - 5)), 0.0, 0.25)[exposure.fid - 1]
         return exposure.flux(peak + fading + colour)
 
-    return light, start, 65.0
+    return light, start, duration
 
 
 def _tidal_disruption(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
@@ -229,8 +244,8 @@ def _random_walk(
     start = draw_night(rng, duration=500.0)
     periods = 10 ** rng.uniform(1.5, 3.2, 6)
     phases = rng.uniform(0, 2 * math.pi, 6)
-    amplitudes = 0.07 * np.sqrt(periods / 300) * rng.standard_normal(6)
-    drift = rng.normal(0, 0.15)  # since the reference was taken
+    amplitudes = 0.13 * np.sqrt(periods / 300) * rng.standard_normal(6)
+    drift = rng.normal(0, 0.4)  # since the reference was taken
     faint = -2.5 * math.log10(share)
 
     def light(exposure: Exposure) -> float:

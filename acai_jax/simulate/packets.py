@@ -9,8 +9,16 @@ import numpy as np
 from isal import igzip
 
 from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
-from acai_jax.simulate.catalogues import faint_sources, gaia, pan_starrs, reference_source
+from acai_jax.simulate.catalogues import (
+    catalogue_entries,
+    faint_sources,
+    gaia,
+    gaia_sources,
+    pan_starrs,
+    reference_source,
+)
 from acai_jax.simulate.images import (
+    REGISTRATION,
     Field,
     Stamps,
     draw_subtraction,
@@ -21,6 +29,7 @@ from acai_jax.simulate.images import (
 from acai_jax.simulate.objects import OBJECTS, SkyObject
 from acai_jax.simulate.observing import (
     EXPOSURE_SECONDS,
+    PIXEL_SCALE,
     SURVEY_START,
     Exposure,
     draw_exposure,
@@ -104,21 +113,22 @@ class _Scene:
         self.thing = thing
         self.pointing = thing.pointing
         self.field = Field(thing.sources)
-        self.neighbours = {
-            **pan_starrs(rng, thing.sources),
-            **gaia(thing.sources),
-        }
+        self.entries = catalogue_entries(rng, thing.sources)
+        self.gaia = gaia_sources(thing.sources)
+        self.stars = [s for s in thing.sources if s.kind != "galaxy" and s.distance < 1]
         self.faint = faint_sources(rng)
         if isinstance(thing, Bogus):
             self.start, self.duration = draw_night(rng, duration=300.0), 300.0
         else:
             self.start, self.duration = thing.start, thing.duration
         self.clouds = thing.clouds if isinstance(thing, Bogus) else 0.04
+        self.noisy = 0.6 if isinstance(thing, Bogus) else thing.noisy
         self.missing_share = 0.25 if isinstance(thing, Bogus) else 0.06
 
     def alert(self, rng: np.random.Generator) -> dict[str, Any]:
         for _ in range(_ATTEMPTS):
-            exposure = draw_exposure(rng, self.start + rng.uniform(0, self.duration), self.clouds)
+            jd = self.start + rng.uniform(0, self.duration)
+            exposure = draw_exposure(rng, jd, self.clouds, self.noisy)
             # the brightest pixel is the stamp's central one
             x, y = rng.uniform(-0.5, 0.5, 2).tolist()
             stamps = self._stamps(rng, exposure, x, y)
@@ -142,7 +152,7 @@ class _Scene:
                 change = thing.defect(rng, exposure)
         else:
             flux = thing.light(exposure)
-            if abs(flux) < exposure.flux(exposure.depth + 0.35):
+            if abs(flux) < self._faintest(exposure):
                 return None  # far too faint to be worth drawing
             length, angle = (thing.orbit.trail, thing.orbit.angle) if thing.orbit else (0.0, 0.0)
             change = point_change(x, y, flux, exposure, length=length, angle=angle)
@@ -153,6 +163,14 @@ class _Scene:
             mask_pixels(rng, stamps, bad)
         return stamps
 
+    def _faintest(self, exposure: Exposure) -> float:
+        """Flux [DN] below which a change here is surely not detected."""
+        # a star that the change sits on leaves a residual of misregistration: scorr counts it
+        star = sum(exposure.flux(s.in_filter(exposure.fid)) for s in self.stars)
+        sigma = exposure.seeing / 2.355
+        residual = REGISTRATION * star / (math.sqrt(4 * math.pi) * sigma**2)
+        return max(exposure.flux(exposure.depth + 0.35), 4.4 * residual)
+
     def _record(
         self,
         rng: np.random.Generator,
@@ -161,14 +179,18 @@ class _Scene:
         found: dict[str, Any],
     ) -> dict[str, Any]:
         reference = self.pointing.references[exposure.fid]
+        # the position of a detection scatters with its noise [arcsec]
+        scatter = 0.03 + 0.5 * PIXEL_SCALE * exposure.seeing / found["scorr"]
+        x, y = rng.normal(0, scatter, 2).tolist()
         candidate = {
             **found,
-            **_survey_fields(rng, self, exposure),
-            **self.neighbours,
-            **reference_source(rng, self.thing.sources, self.faint, exposure, reference),
+            **_survey_fields(rng, self, exposure, x, y),
+            **pan_starrs(self.entries, x, y),
+            **gaia(self.gaia, x, y),
+            **reference_source(rng, self.thing.sources, self.faint, exposure, reference, x, y),
             **_history(rng, self.thing, exposure.jd),
             **_solar_system(rng, self.thing, found["magpsf"]),
-            **_reliability(rng, self.thing, found["scorr"]),
+            **_reliability(rng, self.thing, found, exposure.cloud),
             "mindtoedge": _edge_distance(self.pointing.xpos, self.pointing.ypos, stamps.bad),
         }
         sign = 1.0 if found["isdiffpos"] == "t" else -1.0
@@ -201,14 +223,14 @@ def fits_gz(image: np.ndarray) -> bytes:
     return igzip.compress(header + data + bytes(-len(data) % 2880), compresslevel=1, mtime=0)
 
 
-def _survey_fields(rng: np.random.Generator, scene: _Scene, exposure: Exposure) -> dict[str, Any]:
+def _survey_fields(
+    rng: np.random.Generator, scene: _Scene, exposure: Exposure, x: float, y: float
+) -> dict[str, Any]:
     pointing = scene.pointing
     reference = pointing.references[exposure.fid]
     night = int(exposure.jd - 2457754.5)
     pid = night * 10**9 + int((exposure.jd % 1) * 10**6) * 1000 + pointing.rcid * 10
     scatter = abs(rng.normal(0.045, 0.012))
-    # clouds leave few stars to calibrate with
-    uncertainty = rng.lognormal(math.log(3e-5) + 1.1 * exposure.cloud, 0.8)
     return {
         "jd": exposure.jd,
         "fid": exposure.fid,
@@ -223,8 +245,8 @@ def _survey_fields(rng: np.random.Generator, scene: _Scene, exposure: Exposure) 
         "field": pointing.field,
         "xpos": pointing.xpos,
         "ypos": pointing.ypos,
-        "ra": (pointing.ra + rng.normal(0, 2e-5)) % 360,
-        "dec": pointing.dec + rng.normal(0, 2e-5),
+        "ra": (pointing.ra + x / 3600 / math.cos(math.radians(pointing.dec))) % 360,
+        "dec": pointing.dec + y / 3600,
         "ranr": pointing.ra,
         "decnr": pointing.dec,
         "tooflag": 0,
@@ -233,12 +255,12 @@ def _survey_fields(rng: np.random.Generator, scene: _Scene, exposure: Exposure) 
         "jdendref": reference.last,
         "nframesref": reference.frames,
         "magzpsci": exposure.zero_point,
-        "magzpsciunc": uncertainty,
+        "magzpsciunc": exposure.zero_point_error,
         "magzpscirms": scatter,
         "nmatches": int(rng.integers(60, 2000) * 10 ** (-0.3 * exposure.cloud)),
         "clrcoeff": exposure.colour_coefficient,
-        "clrcounc": uncertainty * rng.uniform(1, 2),
-        "zpclrcov": -uncertainty * rng.uniform(0.5, 1),
+        "clrcounc": exposure.colour_error,
+        "zpclrcov": -exposure.colour_error * rng.uniform(0.5, 1),
         "zpmed": exposure.zero_point + rng.normal(0.02, 0.03),
         "clrmed": rng.normal(0.68, 0.1),
         "clrrms": rng.normal(0.26, 0.05),
@@ -258,7 +280,7 @@ def _history(
         if thing.orbit is None:
             # since it is active, a part of all visits saw it
             earlier += rng.binomial(max(0, round(active * fraction)), thing.seen)
-        elif rng.uniform() < 0.1:
+        elif rng.uniform() < 0.05:
             earlier = 1
     first = max(SURVEY_START, jd - (jd - SURVEY_START) * min(1.0, 0.1 + 0.05 * earlier))
     return {
@@ -282,16 +304,21 @@ def _solar_system(
 
 
 def _reliability(
-    rng: np.random.Generator, thing: SkyObject | Bogus, scorr: float
+    rng: np.random.Generator, thing: SkyObject | Bogus, found: dict[str, Any], cloud: float
 ) -> dict[str, Any]:
-    """Scores as the survey's own real/bogus classifiers give them, by what their users report."""
-    if isinstance(thing, Bogus):
-        logit, rb = rng.normal(-2.0, 2.8), rng.normal(0.42, 0.14)
+    """Scores as the survey's own real/bogus classifiers give them.
+
+    A regression of the logit over 219 real alerts: both distrust negative lobes, long and lost
+    shapes, poor fits and clouds. What detectors and optics do, they recognise.
+    """
+    if isinstance(thing, Bogus) and thing.defect is not None:
+        logit, rb = rng.normal(-2.4, 2.4), rng.normal(0.42, 0.14)
     else:
-        certainty = min(3.0, 2 * math.log10(scorr / 5))
-        sure = rng.uniform() > 0.12
-        logit = rng.normal(8 + certainty, 2.5) if sure else rng.normal(1.5, 2.5)
-        rb = rng.normal(0.72 + 0.05 * certainty, 0.11)
+        certainty = min(3.0, 2 * math.log10(found["scorr"] / 5))
+        logit = 8.6 - 8.9 * (1 - found["sumrat"]) - 6.4 * math.log(found["elong"])
+        logit += 2.2 * math.log(found["scorr"] / 5) - 0.7 * math.log(found["chipsf"])
+        logit -= 2.5 * (found["seeratio"] == 2) + 2.3 * min(cloud, 4.0) + rng.normal(0, 2.6)
+        rb = rng.normal(0.5 + 0.03 * min(logit, 12) + 0.02 * certainty, 0.11)
     return {
         "drb": 1 / (1 + math.exp(-logit)),
         "drbversion": "simulated",

@@ -43,15 +43,17 @@ def detection(
     weight = psf[_CORE, _CORE] / (psf[_CORE, _CORE] ** 2).sum()
     core = positive[_CORE, _CORE]
     flux = float((weight * core).sum())
-    spread = float(np.sqrt((weight**2 * stamps.noise[_CORE, _CORE] ** 2).sum()))
+    spread = 1.1 * float(np.sqrt((weight**2 * stamps.noise[_CORE, _CORE] ** 2).sum()))
     scorr = abs(flux) / spread
     if scorr < 5:
         return None
     sign = 1.0 if flux > 0 else -1.0
     image, core, flux = sign * positive, sign * core, abs(flux)
     quiet = exposure.noise
-    fit = core - flux * psf[_CORE, _CORE]
-    chi = float((fit**2).mean() / quiet**2)
+    # the PSF model is never quite that of the image
+    wrong = rng.normal(0, 0.09) * flux * psf[_FIVE, _FIVE]
+    fit = (image[_FIVE, _FIVE] - flux * psf[_FIVE, _FIVE] + wrong) / quiet
+    chi = float((fit**2).mean())
     sky_pixels = image[_ANNULUS & ~stamps.bad]
     sky = float(np.median(sky_pixels)) if len(sky_pixels) else 0.0
     aperture = _aperture(image, _APERTURE, sky)
@@ -61,17 +63,19 @@ def detection(
     big_error = quiet * math.sqrt(math.pi) * _BIG_APERTURE
     magap, sigmagap = _magnitude(exposure, aperture, ap_error)
     magapbig, sigmagapbig = _magnitude(exposure, big_aperture, big_error)
-    fwhm = _width(core)
+    widest = exposure.difference_seeing
+    steady = float(np.nanmax(stamps.template[_FIVE, _FIVE])) - exposure.sky
+    fwhm = _measured_width(rng, core, widest, steady / quiet, exposure.cloud)
     a, b = _moments(image)
     five = image[_FIVE, _FIVE]
     dsnrms = float(image[CENTRE, CENTRE] / quiet)
     ssnrms = float(flux / quiet / np.sqrt((weight**2).sum()))
-    seeratio = min(2.0, exposure.difference_seeing / fwhm)
+    seeratio = min(2.0, widest / fwhm)
     return {
         "isdiffpos": "t" if sign > 0 else "f",
         "magpsf": magpsf,
-        "sigmapsf": math.hypot(0.022, 1.5 * 1.0857 / scorr) * rng.lognormal(0, 0.12),
-        "chipsf": max(0.6, chi * rng.lognormal(0, 0.05)),
+        "sigmapsf": _psf_error(rng, scorr, exposure.depth - magpsf),
+        "chipsf": max(0.6, chi * rng.lognormal(0.15, 0.25)),
         "magap": magap,
         "sigmagap": sigmagap,
         "magapbig": magapbig,
@@ -106,6 +110,35 @@ def _magnitude(exposure: Exposure, flux: float, error: float) -> tuple[float, fl
     # where the aperture sums to nothing, its error is the limit
     flux = max(flux, error)
     return exposure.magnitude(flux), 1.0857 * error / flux
+
+
+def _psf_error(rng: np.random.Generator, scorr: float, margin: float) -> float:
+    """Error of the PSF-fit magnitude [mag], as real alerts relate it to their S/N and depth.
+
+    A regression over 227 of them: it falls with the magnitudes by which a source is brighter than
+    the limit (`margin`) more slowly than photon noise alone; its logarithm scatters by 0.22.
+    """
+    error = math.exp(-1.19 - 0.21 * math.log(scorr) - 0.39 * margin) * rng.lognormal(0, 0.2)
+    return min(0.217, max(0.019, error))  # alerts end at five sigma
+
+
+def _measured_width(
+    rng: np.random.Generator, core: np.ndarray, seeing: float, steady: float, cloud: float
+) -> float:
+    """FWHM [pixel] as the survey's source extractor gives it, in hundredths of a pixel.
+
+    On top of a bright star of `steady` times the noise it often finds no source of its own, in
+    clouds more often, and half of the seeing takes its place: so in 47 of 98 real alerts that the
+    published heads call v or b, and in 2 of 129 others.
+    """
+    width = _width(core) * rng.lognormal(0, 0.12)
+    if rng.uniform() < 0.07:  # blended with its surroundings
+        width *= rng.uniform(1.3, 2.2)
+    lost = 0.5 / (1 + math.exp(-2 * math.log(max(steady, 1.0) / 60)))
+    lost += 0.25 * (lost > 0.2 and cloud > 1)
+    if width < 0.62 * seeing or rng.uniform() < lost:
+        return max(1.04, seeing / 2)
+    return round(width, 2)
 
 
 def _width(core: np.ndarray) -> float:

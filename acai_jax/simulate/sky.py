@@ -14,7 +14,7 @@ _BRIGHTEST: Final = 12.0
 _FAINTEST: Final = 23.0
 _STARS_COUNTED_TO: Final = 21.0
 _BRIGHTEST_GALAXY: Final = 15.0
-_GALAXIES: Final = 5.5  # per square arcminute, down to the faintest
+_GALAXIES: Final = 4.2  # per square arcminute, down to the faintest
 CATALOGUE_RADIUS: Final = 90.0
 """Sources are drawn this far out [arcsec]: as far as Gaia neighbours are looked for."""
 

@@ -78,6 +78,7 @@ class Config:
             adjusted after every epoch).
         positive_weights: name of a head, and the weight of a positive in units of a negative's;
             for "fixed".
+        without: features that the heads do not look at.
         feature_limit: features are cut off at this many robust standard deviations; a sentinel
             becomes minus this.
         batch_size: alerts in a step of one head.
@@ -121,6 +122,7 @@ class Config:
     balance: float = 2.5
     class_weights: ClassWeights = "none"
     positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    without: tuple[str, ...] = ()
     feature_limit: float = 10.0
     batch_size: int = 32
     learning_rate: float = 1e-3

@@ -68,9 +68,11 @@ def train(
         DatasetError: the dataset cannot be trained on.
         CheckpointError: `config.init` does not fit, or a state cannot be written or read.
         OutputError: the folder belongs to another run, or to a process that is alive.
-        TrainingError: a head's losses are no numbers.
+        TrainingError: a head's losses are no numbers, or there is no feature to do without.
     """
     facts = dataset_facts(config.dataset)
+    if unknown := [name for name in config.without if name not in facts.survey.inputs.features]:
+        raise TrainingError(f"without: alerts of {facts.survey.title} have no feature {unknown[0]}")
     init = load_init(config, facts)
     console = console or Console(stderr=True)
     with own_folder(workdir), Display(console) as display, finishing(display.say) as stop:

@@ -25,6 +25,7 @@ class Member:
         plateau_factor: what it is then multiplied by.
         patience: epochs without a better loss before the member stops.
         max_epochs: it stops after these in each round.
+        without: features that it does not look at.
         dropout: rates in the dense and the convolutional branch.
 
     Example:
@@ -45,6 +46,7 @@ class Member:
     plateau_factor: float
     patience: int
     max_epochs: int
+    without: tuple[str, ...]
     dropout: tuple[float, float]
 
 
@@ -67,6 +69,7 @@ def members_of(config: Config) -> tuple[Member, ...]:
             plateau_factor=config.plateau_factor,
             patience=config.patience,
             max_epochs=config.max_epochs,
+            without=config.without,
             dropout=(config.model.dense_dropout, config.model.conv_dropout),
         )
         for head in config.heads

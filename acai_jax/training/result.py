@@ -62,6 +62,7 @@ def result_of(
         provenance[head] = {
             "version": f"acai_jax_{version}_{digest[:8]}",
             "positives": list(config.labels(head)),
+            **({"without": list(config.without)} if config.without else {}),
             "dataset": facts.name,
             "dataset_sha256": facts.digest,
             "seed": " ".join(str(members[place].seed) for place in of_head),

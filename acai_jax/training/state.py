@@ -127,6 +127,10 @@ def first_state(
             if member.head in init.classes:
                 place = init.places(member.head)[index % config.ensemble]
                 put(weights, index, take(known, place))
+    for index, member in enumerate(members):
+        hidden = [inputs.features.index(name) for name in member.without]
+        for end in ("limit", "sentinel"):  # whatever the feature is, the head sees 0
+            weights[f"norm.{end}"][index, hidden] = 0
     heads = writable(start_state(weights))
     zeros = np.zeros(len(members), np.int64)
     return RunState(

@@ -623,7 +623,7 @@ def test_tensorflow_reads_the_same(night, built, tmp_path):
             np.testing.assert_array_equal(batch["triplet"], expected.triplets)
             np.testing.assert_array_equal(batch["features"], expected.features)
             np.testing.assert_array_equal(batch["candid"], expected.alert_ids)
-            np.testing.assert_array_equal(batch["jd"], expected.jd)
+            np.testing.assert_array_equal(batch["jd"], expected.fields["jd"])
             assert [label.decode() for label in batch["label"]] == expected.labels.tolist()
             shuffled = tfds.load(
                 "ztf_acai/alerts", data_dir=data_dir, split="train[:10]", as_supervised=True,

@@ -29,6 +29,8 @@ VARIANTS = [
     HeadConfig(reduction="flatten", filters=(4, 4, 6, 8, 8, 8), head_units=3),
     HeadConfig(activation="tanh", filters=(4, 4, 8, 8)),
     HeadConfig(activation="elu", filters=(3, 5)),
+    HeadConfig(filters=(4, 4), dense_units=(6,)),
+    HeadConfig(filters=(4, 4), dense_units=(7, 6, 5, 4)),
 ]
 
 SMALL = HeadConfig(filters=(4, 4))
@@ -62,6 +64,22 @@ def test_head_equals_nnx_conv_reference():
     chex.assert_trees_all_close(
         head(features, triplets), reference_logits(head, features, triplets), atol=2e-6, rtol=1e-5
     )
+
+
+def test_a_head_has_the_dense_layers_that_it_is_given():
+    features, triplets = inputs(4)
+    for units in ((6,), (7, 6, 5, 4)):
+        head = Head(HeadConfig(filters=(4, 4), dense_units=units), rngs=nnx.Rngs(3))
+        weights = head_weights(head)
+        x = features
+        for place in range(1, len(units) + 1):
+            kernel, bias = (weights[f"dense_{place}.{name}"] for name in ("kernel", "bias"))
+            x = jax.nn.relu(x @ kernel + bias)
+        joined = jnp.concatenate([x, head.image_features(triplets)], -1)
+        logits = head.score(jax.nn.relu(head.join(joined)))[:, 0]
+        chex.assert_trees_all_close(head(features, triplets), logits, atol=2e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="a unit or more"):
+        HeadConfig(dense_units=())
 
 
 @pytest.mark.parametrize("name", ["h", "b"])

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import io
 import itertools
 import math
@@ -20,13 +21,22 @@ from acai_jax.alerts.stamps import decode_stamp
 from acai_jax.classes import CLASSES
 from acai_jax.errors import AcaiError, OutputError
 from acai_jax.simulate import simulate_packets, write_alerts
+from acai_jax.simulate.catalogues import catalogue_entries
 from acai_jax.simulate.images import Field, draw_subtraction, expose, point_change
-from acai_jax.simulate.observing import Exposure, Reference, draw_pointing
-from acai_jax.simulate.optics import CENTRE, moffat, sersic, smooth_noise, trail, with_psf
+from acai_jax.simulate.observing import Exposure, Reference, draw_exposure, draw_pointing
+from acai_jax.simulate.optics import (
+    CENTRE,
+    coloured,
+    moffat,
+    sersic,
+    smooth_noise,
+    trail,
+    with_psf,
+)
 from acai_jax.simulate.photometry import detection
 from acai_jax.simulate.run import plan_objects
 from acai_jax.simulate.schema402 import alert_schema
-from acai_jax.simulate.sky import background, star
+from acai_jax.simulate.sky import background, galaxy, star
 from acai_jax.surveys.ztf import FEATURE_NAMES
 
 EXPOSURE = Exposure(
@@ -171,6 +181,25 @@ def test_an_earlier_alert_was_a_detection(labelled):
         assert all(later > earlier for earlier, later in itertools.pairwise(counts))
 
 
+def test_an_objects_alerts_scatter_about_its_neighbours(labelled):
+    by_object = collections.defaultdict(list)
+    for _, _, record in labelled:
+        by_object[record["objectId"]].append(record["candidate"])
+    several = [alerts for alerts in by_object.values() if len(alerts) > 1]
+    for alerts in several:
+        for name in ("distpsnr1", "neargaia"):
+            distances = [c[name] for c in alerts if c[name] != -999]
+            assert np.ptp(distances or [0]) < 3
+    assert any(np.ptp([c["distpsnr1"] for c in alerts]) > 0.01 for alerts in several)
+
+
+def test_widths_are_in_hundredths_or_half_the_seeing(candidates):
+    lost = [c["seeratio"] == 2 for c in candidates]
+    assert 0 < sum(lost) < len(lost) / 2
+    for c, missing in zip(candidates, lost, strict=True):
+        assert missing or c["fwhm"] == pytest.approx(round(c["fwhm"], 2))
+
+
 def test_each_class_is_where_it_belongs(labelled):
     by_class = collections.defaultdict(list)
     for label, _, record in labelled:
@@ -225,6 +254,43 @@ def test_template_noise_is_correlated():
     assert neighbours == pytest.approx(0.21, abs=0.04)
 
 
+def test_colouring_keeps_the_variance_and_correlates_as_asked():
+    white = np.random.default_rng(1).standard_normal((63, 63))
+    image = coloured(white, [0.0, -0.1], [0.2])
+    assert image.std() == pytest.approx(white.std(), abs=0.05)
+    along_rows = np.corrcoef(image[:, 2:].ravel(), image[:, :-2].ravel())[0, 1]
+    along_columns = np.corrcoef(image[1:].ravel(), image[:-1].ravel())[0, 1]
+    assert along_rows == pytest.approx(-0.2, abs=0.06)
+    assert along_columns == pytest.approx(0.4 / 1.08, abs=0.06)
+
+
+def test_clouds_leave_shallow_images_that_are_badly_calibrated():
+    rng = np.random.default_rng(9)
+    clear, cloudy = (
+        [draw_exposure(rng, 2459000.5, clouds) for _ in range(60)] for clouds in (0.0, 1.0)
+    )
+
+    def median(exposures: list[Exposure], name: str) -> float:
+        return float(np.median([getattr(e, name) for e in exposures]))
+
+    assert median(cloudy, "colour_error") > 30 * median(clear, "colour_error")
+    assert median(cloudy, "depth") < median(clear, "depth") - 2
+    assert median(cloudy, "sky") < median(clear, "sky") / 5
+
+
+def test_catalogues_split_wide_galaxies_and_know_stars_from_galaxies():
+    rng = np.random.default_rng(10)
+    wide = [dataclasses.replace(galaxy(rng, 0.0, 0.0, 16.0), radius=6.0) for _ in range(40)]
+    assert len(catalogue_entries(rng, wide)) > 50
+    stars = [star(rng, 0.0, 0.0, 17.5) for _ in range(40)]
+    assert len(catalogue_entries(rng, stars)) == 40
+    of_stars, of_galaxies = (
+        np.median([entry.star_score for entry in catalogue_entries(rng, sources)])
+        for sources in (stars, wide)
+    )
+    assert of_stars > 0.95 > 0.05 > of_galaxies
+
+
 @pytest.mark.parametrize("magnitude", [16.0, 18.0, 19.5])
 def test_photometry_finds_the_flux_that_was_put_in(magnitude):
     rng = np.random.default_rng(3)
@@ -277,7 +343,7 @@ def test_stars_crowd_the_galactic_plane():
     pointings = [draw_pointing(rng, "anywhere") for _ in range(60)]
     counts = [len(background(rng, p)) for p in pointings]
     latitudes = [abs(p.latitude) for p in pointings]
-    assert np.corrcoef(latitudes, counts)[0, 1] < -0.6
+    assert np.corrcoef(latitudes, np.log(counts))[0, 1] < -0.5
     assert all(-28 <= p.dec <= 86 for p in pointings)
 
 

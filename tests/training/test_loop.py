@@ -31,6 +31,7 @@ from acai_jax.network.checkpoints import load_heads, save_heads
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer
+from acai_jax.surveys.ztf import FEATURE_NAMES
 from acai_jax.training import Config, loop, train
 
 ROOT = Path(__file__).parents[2]
@@ -235,6 +236,23 @@ def test_an_ensemble_holds_the_heads_that_are_trained_alone(finished, tmp_path):
             head_weights(take_head(extended.heads, place)),
             head_weights(take_head(both.heads, place)),
         )
+
+
+def test_a_feature_that_is_left_out_changes_no_score(finished, tmp_path):
+    config, _, _ = finished
+    config = dataclasses.replace(config, without=("ra", "drb"), max_epochs=1)
+    bank = run(config, tmp_path / "without")
+    assert bank.provenance["h"]["without"] == ["ra", "drb"]
+    scorer = Scorer.load(tmp_path / "without")
+    split = load_split(config.dataset, "validation")
+    scores = scorer.score_arrays(split.features, split.triplets)
+    for name, same in {"ra": True, "drb": True, "magpsf": False}.items():
+        changed = split.features.copy()
+        changed[:, FEATURE_NAMES.index(name)] = np.linspace(-999, 300, len(changed))
+        found = scorer.score_arrays(changed, split.triplets)
+        assert np.array_equal(found, scores) == same
+    with pytest.raises(TrainingError, match="ZTF have no feature colour"):
+        run(dataclasses.replace(config, without=("colour",)), tmp_path / "other")
 
 
 def test_another_heads_labels_change_nothing(finished, tmp_path):

@@ -238,7 +238,7 @@ def test_the_program_can_be_vmapped_over_seeds_rates_and_dropout(data):
         )
         expected.append(alone.weights)
     stack = functools.partial(jax.tree.map, lambda *leaves: np.stack(leaves))
-    head_program = functools.partial(step.train_segment, programs._head, 4)
+    head_program = functools.partial(step.train_segment, programs._head, 4, Augment())
     over_heads = jax.vmap(head_program, in_axes=(0, 0, 0, Data(None, 0, None)))
     sweep = jax.jit(jax.vmap(over_heads, in_axes=(0, 0, None, None)))
     one_head = data._replace(targets=data.targets[:1])
@@ -285,7 +285,7 @@ def test_less_precision_is_asked_for_in_every_product_of_the_plain_form(data):
     keys, state = first_state()
     for precision, name in (("float32", "HIGHEST"), ("tensorfloat32", "HIGH")):
         head = Programs(SMALL, 4, precision=precision)._head
-        program = functools.partial(step.train_segment, head, 4)
+        program = functools.partial(step.train_segment, head, 4, Augment())
         one = data._replace(targets=data.targets[0])
         arguments = (take(state, 0), settings_of(keys[0]), batches_of(plan(1)), one)
         found = set(re.findall(r"Precision\.(\w+)", str(jax.make_jaxpr(program)(*arguments))))
