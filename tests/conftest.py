@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import _import_hook, install_import_hook
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def _compiled_file(typechecker: str, path: str, *options: Any, **more: Any) -> s
 _import_hook._optimized_cache_from_source = _compiled_file
 # before anything imports them: every annotated function then checks its arguments
 install_import_hook("acai_jax", "beartype.beartype")
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

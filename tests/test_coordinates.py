@@ -15,7 +15,7 @@ def both(ra, dec):
     return table.select(*(each.alias(name) for each, name in zip(galactic(), "lb", strict=True)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.floats(0, 360), st.floats(-90, 90))

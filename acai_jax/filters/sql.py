@@ -349,6 +349,8 @@ class _Translator:
         return _of(found, [value])
 
     def _in(self, node: exp.Expr) -> _Value:
+        if not node.expressions:
+            raise self.refused(node, "IN takes values in parentheses")
         parts = self._alike(node, [node.this, *node.expressions])
         value, *others = (part.expression for part in parts)
         plain = [_plain(each) for each in node.expressions]

@@ -25,7 +25,7 @@ from tests.alerts.test_avro import (
     varint,
 )
 
-wild = settings(derandomize=True, deadline=None, database=None)
+wild = settings(derandomize=True, database=None)
 
 
 # --- the same as fastavro ----------------------------------------------------------------------

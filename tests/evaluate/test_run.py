@@ -237,7 +237,7 @@ def test_published_heads_find_their_own_classes(real_data, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(table=hostile(score_table(80), sound=("label", "acai_h", "acai_v", "candid")))
 def test_no_row_keeps_others_from_their_figures(table):
     found = evaluate_table(table, PROVENANCE, draws=5)

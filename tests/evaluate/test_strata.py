@@ -87,7 +87,7 @@ def test_errors_are_counted_by_group_and_weight():
     assert place == errors.groups
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(table=hostile(score_table(40), sound=("label",)))
 def test_no_row_keeps_others_from_their_groups(table):
     found = break_down(table)

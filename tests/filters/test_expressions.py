@@ -83,7 +83,7 @@ def test_the_papers_filter_equals_a_hand_written_one():
     assert len(passed) > 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), nulls=st.floats(0, 0.5))
 def test_the_papers_filter_with_nulls_in_every_column(seed, nulls):
     rng = np.random.default_rng(seed)
@@ -147,7 +147,7 @@ def test_unscored_alerts_pass_only_when_asked_for():
     assert len(apply_filter(table, always, include_unscored=True)) == len(table)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.none() | st.floats(0, 1, width=32), min_size=5, max_size=5),
     positive=st.sampled_from(["t", "f", "1", "0", None]),

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 from command_line import acai_jax
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acai_jax.errors import FilterError
@@ -352,14 +352,14 @@ def test_the_judges_are_independent_and_agree_on_nulls():
         assert passing(table, pipeline) == candids
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(data=columns(nulls=False), pipeline=pipelines())
 def test_without_nulls_the_same_alerts_pass_as_in_mongomock(data, pipeline):
     table = pl.DataFrame(data, schema=SCHEMA)
     assert passing(table, pipeline) == in_mongomock(table, pipeline)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(data=columns(nulls=True), pipeline=pipelines())
 def test_with_nulls_the_same_alerts_pass_as_by_mongodbs_rules(data, pipeline):
     table = pl.DataFrame(data, schema=SCHEMA)

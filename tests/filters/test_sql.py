@@ -178,7 +178,7 @@ def expressions(draw, kind: str = "condition", depth: int = 4) -> tuple[str, str
     return mine.format(*(each for each, _ in found)), theirs.format(*(each for _, each in found))
 
 
-@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=MANY, suppress_health_check=list(HealthCheck))
 @given(expression=st.integers(1, 4).flatmap(lambda depth: expressions(depth=depth)), seed=SEEDS)
 def test_conditions_are_those_of_duckdb(expression, seed):
     mine, theirs = expression
@@ -213,7 +213,7 @@ def flat_conditions(draw) -> str:
     return found
 
 
-@settings(max_examples=MANY, deadline=None)
+@settings(max_examples=MANY)
 @given(where=flat_conditions(), seed=SEEDS)
 def test_operators_come_in_sqls_order(where, seed):
     table = table_of(seed)
@@ -230,7 +230,7 @@ TOKENS = (
 )
 
 
-@settings(max_examples=MANY, deadline=None)
+@settings(max_examples=MANY)
 @given(st.lists(st.sampled_from(TOKENS), max_size=8).map(" ".join))
 def test_whatever_is_written_is_run_or_refused(where):
     table = table_of(0)

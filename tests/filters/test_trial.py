@@ -100,7 +100,7 @@ def test_groups_of_a_table_that_is_no_score_table_are_refused():
             getattr(found, name)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(table=hostile(night(60), sound=("acai_h",)))
 def test_no_row_keeps_others_from_the_figures(table):
     found = try_filter(table, "acai_h > 0.01")

@@ -83,7 +83,7 @@ def test_odd_datasets_are_drawn_too(draw, card):
 
 
 @pytest.mark.parametrize("draw", DRAWERS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(
     alerts=hostile(make_card(40, ("h", "b", "$\\frac{$")).alerts, sound=("split", "label", "index"))
 )

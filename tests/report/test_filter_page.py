@@ -107,7 +107,7 @@ def test_nothing_passes(tmp_path):
     assert "the table is empty" in empty
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(table=hostile(night(60)))
 def test_no_row_keeps_others_from_the_page(table, tmp_path_factory):
     found = try_filter(table, "acai_h > 0.01 OR label <> 'x'")

@@ -169,7 +169,7 @@ class Worker(RuleBasedStateMachine):
 
 
 Worker.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, derandomize=True, deadline=None, database=None
+    max_examples=150, stateful_step_count=40, derandomize=True, database=None
 )
 TestAnyOrder = Worker.TestCase
 

@@ -31,6 +31,12 @@ def data() -> Data:
     return Data(features, targets, jax.device_put(triplets))
 
 
+@functools.cache
+def programs_of(microbatch=4, together=None) -> Programs:
+    """Compiled once for all tests that run as many steps of as many alerts."""
+    return Programs(SMALL, microbatch, together=together)
+
+
 def first_state(names="hon", seed=0):
     keys = np.stack([step.head_key(seed, name) for name in names])
     return keys, step.start_state(step.start_weights(SMALL, keys))
@@ -77,7 +83,7 @@ def test_a_step_is_that_of_keras_amsgrad_on_the_mean_gradient(data):
 
     keys, state = first_state()
     rows = plan(3)
-    programs = Programs(SMALL, 4)
+    programs = programs_of()
     found, tally = train_alone(
         programs, state, keys[0], rows, data, 0, weights=(0.5, 2.0), dropout=(0, 0)
     )
@@ -85,19 +91,20 @@ def test_a_step_is_that_of_keras_amsgrad_on_the_mean_gradient(data):
     optimizer = keras.optimizers.Adam(1e-3, amsgrad=True, epsilon=1e-7)
     variables = {name: keras.Variable(array) for name, array in weights.items()}
     total = 0.0
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(weights, features, triplets, targets):
+        logits = with_weights(programs._head, weights | norm)(features, triplets)
+        scores = jax.nn.sigmoid(logits)
+        right = jnp.where(targets, scores, 1 - scores)
+        return (-jnp.log(right) * jnp.where(targets, 2.0, 0.5)).mean()
+
     for batch in rows:
-
-        def loss(weights, batch=batch):
-            logits = with_weights(programs._head, weights | norm)(
-                jnp.asarray(data.features[batch]), data.triplets[batch]
-            )
-            targets = data.targets[0][batch]
-            scores = jax.nn.sigmoid(logits)
-            right = jnp.where(targets, scores, 1 - scores)
-            return (-jnp.log(right) * np.where(targets, 2.0, 0.5).astype(np.float32)).mean()
-
         weights = {name: variable.value for name, variable in variables.items()}
-        value, gradients = jax.value_and_grad(loss)(weights)
+        targets = jnp.asarray(data.targets[0][batch])
+        features = jnp.asarray(data.features[batch])
+        value, gradients = loss(weights, features, data.triplets[batch], targets)
         optimizer.apply(list(gradients.values()), [variables[name] for name in gradients])
         total += float(value) * len(batch)
     weights = {name: variable.value for name, variable in variables.items()}
@@ -127,10 +134,10 @@ def test_adam_is_that_of_keras_over_gradients_that_grow_and_shrink():
 
 def test_microbatches_give_the_gradient_of_the_batch(data):
     keys, state = first_state()
-    rows = plan(2)
+    rows = plan(3)
     found = [
-        train_alone(Programs(SMALL, size), state, keys[0], rows, data, 0, dropout=(0, 0))
-        for size in (1, 2, 8)
+        train_alone(programs_of(size), state, keys[0], rows, data, 0, dropout=(0, 0))
+        for size in (1, 4, 8)
     ]
     for other in found[1:]:
         chex.assert_trees_all_close(found[0], other, atol=1e-5, rtol=1e-4)
@@ -138,15 +145,15 @@ def test_microbatches_give_the_gradient_of_the_batch(data):
 
 def test_fillers_and_steps_not_taken_change_nothing(data):
     keys, state = first_state()
-    programs = Programs(SMALL, 2)
-    rows = plan(2)
-    rows[1, 6:] = -1
+    programs = programs_of()
+    rows = plan(3)
+    rows[2, 6:] = -1
     nothing = np.full((3, 8), -1, np.int32)
     train = functools.partial(train_alone, programs, state, keys[0], data=data, head=0)
     short, tally = train(rows)
     long, long_tally = train(np.concatenate([rows, nothing]))
     chex.assert_trees_all_equal((short, tally), (long, long_tally))
-    assert int(tally.alerts) == 14
+    assert int(tally.alerts) == 22
     kept, empty = train(nothing)
     chex.assert_trees_all_equal(kept, take(state, 0))
     assert (float(empty.loss), int(empty.alerts)) == (0.0, 0)
@@ -159,10 +166,10 @@ def test_fillers_and_steps_not_taken_change_nothing(data):
 
 def test_heads_that_have_stopped_keep_their_bits_while_others_train(data):
     keys, state = first_state()
-    rows = np.stack([plan(2), np.full((2, 8), -1, np.int32), plan(2, seed=3)])
-    found, tally = train_together(Programs(SMALL, 4, together=True), state, keys, rows, data)
+    rows = np.stack([plan(3), np.full((3, 8), -1, np.int32), plan(3, seed=3)])
+    found, tally = train_together(programs_of(together=True), state, keys, rows, data)
     chex.assert_trees_all_equal(take(found, 1), take(state, 1))
-    assert np.asarray(tally.alerts).tolist() == [16, 0, 16]
+    assert np.asarray(tally.alerts).tolist() == [24, 0, 24]
     for head in (0, 2):
         assert not np.array_equal(
             found.weights["join.kernel"][head], state.weights["join.kernel"][head]
@@ -172,8 +179,8 @@ def test_heads_that_have_stopped_keep_their_bits_while_others_train(data):
 def test_a_head_alone_is_the_head_in_the_bank_after_200_steps(data):
     keys, state = first_state()
     rows = np.stack([plan(200, seed=seed) for seed in range(3)])
-    bank, _ = train_together(Programs(SMALL, 4, together=True), state, keys, rows, data)
-    programs = Programs(SMALL, 4)
+    bank, _ = train_together(programs_of(together=True), state, keys, rows, data)
+    programs = programs_of()
     for head in range(3):
         alone, _ = train_alone(programs, state, keys[head], rows[head], data, head)
         chex.assert_trees_all_close(alone.weights, take(bank, head).weights, atol=1e-5, rtol=0)
@@ -183,13 +190,13 @@ def test_a_head_alone_is_the_head_in_the_bank_after_200_steps(data):
 
 def test_nothing_of_one_head_reaches_another(data):
     keys, state = first_state()
-    rows = np.stack([plan(5, seed=seed) for seed in range(3)])
-    programs = Programs(SMALL, 4, together=True)
+    rows = np.stack([plan(3, seed=seed) for seed in range(3)])
+    programs = programs_of(together=True)
     before, _ = train_together(programs, state, keys, rows, data)
     disturbed = data._replace(targets=data.targets.copy())
     disturbed.targets[1] = ~disturbed.targets[1]
     other_rows = rows.copy()
-    other_rows[1, 2:] = -1
+    other_rows[1, 1:] = -1
     settings = [settings_of(key) for key in keys]
     settings[1] = settings_of(keys[1], rate=0.1, weights=(0.1, 9.0), dropout=(0.5, 0.5))
     other_state = jax.tree.map(np.array, state)
@@ -210,17 +217,19 @@ def test_a_head_starts_the_same_whatever_is_beside_it():
 
 def test_dropout_follows_epoch_and_step(data):
     keys, state = first_state()
-    programs, rows = Programs(SMALL, 4), plan(2)
+    programs, rows = programs_of(), plan(3)
     train = functools.partial(train_alone, programs, state, keys[0], rows, data, 0)
     base, _ = train()
     chex.assert_trees_all_equal(base, train()[0])
     for change in ({"epoch": 1}, {"number": 1}, {"dropout": (0.5, 0.25)}, {"dropout": (0.25, 0.5)}):
         other, _ = train(**change)
         assert not np.array_equal(base.weights["join.kernel"], other.weights["join.kernel"])
-    # two calls of one step each are one call of two
-    first, _ = train_alone(programs, state, keys[0], rows[:1], data, 0)
+    # a call of one step and a call of two are one call of three
+    left, right = rows.copy(), np.roll(rows, -1, axis=0)
+    left[1:], right[2:] = -1, -1
+    first, _ = train_alone(programs, state, keys[0], left, data, 0)
     both = jax.tree.map(lambda leaf: np.asarray(leaf)[None], first)
-    second, _ = train_alone(programs, both, keys[0], rows[1:], data, 0, number=1)
+    second, _ = train_alone(programs, both, keys[0], right, data, 0, number=1)
     chex.assert_trees_all_equal(base, second)
 
 
@@ -228,7 +237,7 @@ def test_the_program_can_be_vmapped_over_seeds_rates_and_dropout(data):
     variants = [(0, 1e-3, 0.25), (1, 1e-2, 0.5), (2, 1e-4, 0.0)]
     rows = plan(3)
     states, settings, expected = [], [], []
-    programs = Programs(SMALL, 4)
+    programs = programs_of()
     for seed, rate, dropout in variants:
         keys, state = first_state(seed=seed)
         states.append(take(state, 0))
@@ -276,7 +285,7 @@ def test_the_program_is_compiled_once(data, monkeypatch, together):
 
 
 def test_nothing_goes_to_the_device_unasked():
-    programs = Programs(SMALL, 4)
+    programs = programs_of()
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         programs.map_heads(lambda head: jnp.sin(np.float32(head)), range(2))
 
