@@ -242,13 +242,14 @@ class _Compiler:
         self.enter(schema, space)
         items = []
         for kind, fields in itertools.groupby(schema["fields"], _nullable_float):
-            run = [(field, self.is_wanted(field, space, top)) for field in fields]
-            if kind and len(run) >= _SHORTEST_RUN and all(wanted for _, wanted in run):
-                values = self.read_run(*kind, run[0][0]["type"], len(run), depth)
-                items += [(f["name"], v) for (f, _), v in zip(run, values, strict=True)]
+            run = list(fields)
+            wanted = (self.is_wanted(field, space, top) for field in run)
+            if kind and len(run) >= _SHORTEST_RUN and all(wanted):
+                values = self.read_run(*kind, run[0]["type"], len(run), depth)
+                items += [(field["name"], v) for field, v in zip(run, values, strict=True)]
                 continue
-            for field, wanted in run:
-                if wanted:
+            for field in run:
+                if self.is_wanted(field, space, top):  # it may be of a type that one before names
                     if top:
                         self.only = self.inner.get(field["name"])
                     items.append((field["name"], self.read(field["type"], space, depth)))

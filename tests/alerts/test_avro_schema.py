@@ -335,6 +335,16 @@ def test_of_wanted_records_only_what_is_flat_is_read():
     assert one(schema, data, wanted) == {"f1": kept, "f2": [4], "f3": [kept]}
 
 
+def test_a_field_may_be_of_a_type_that_a_field_before_it_names():
+    inner = {"type": "record", "name": "t1", "namespace": "a", "fields": []}
+    inner["fields"] = [{"name": "x", "type": "int"}]
+    fields = [("f0", "boolean"), ("f1", {"type": "array", "items": inner}), ("f2", "a.t1")]
+    outer = {"type": "record", "name": "t0"}
+    outer["fields"] = [{"name": name, "type": kind} for name, kind in fields]
+    raw = container(record(outer), {"f0": {"f0": True, "f1": [{"x": 1}], "f2": {"x": 2}}})
+    assert list(avro.read_container(raw, frozenset({"f0"}))) == [{"f0": {"f0": True}}]
+
+
 def laughs(levels):
     kind = {"type": "record", "name": "l0", "fields": [{"name": "a", "type": "long"}]}
     for level in range(1, levels):
