@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from acai_jax.errors import CheckpointError
-from acai_jax.files import write_atomically
+from acai_jax.files import write_file
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import describe, described_bank
 from acai_jax.network.head import head_weights
@@ -47,7 +47,7 @@ def export_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: boo
     description = json.dumps(describe(bank), sort_keys=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda to: save_file(tensors, to, {_KEY: description}))
+        write_file(path, save(tensors, {_KEY: description}))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
 
