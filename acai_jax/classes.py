@@ -1,4 +1,4 @@
-"""The five classes that every survey's heads tell apart."""
+"""The five classes that every survey's heads tell apart, and what stands beside their scores."""
 
 from typing import Final
 
@@ -12,3 +12,7 @@ CLASS_NAMES: Final = {
     "v": "variable star",
     "b": "bogus",
 }
+
+BESIDE_SCORES: Final = {"_version": "version", "_std": "deviation", "_mi": "information"}
+"""Ends of the names of columns beside a score: of its model, and of an ensemble the standard
+deviation of the members' scores, and their mutual information [nat]."""

@@ -75,7 +75,7 @@ def _value(schema: Any, space: str, resolve: Resolve) -> bytes | None:
     if kind in _SIZES:
         return b"." * _SIZES[kind]
     if kind in ("int", "long", "enum"):
-        return rb"[\x80-\xff]*+[\x00-\x7f]"
+        return rb"[\x80-\xff]{0,9}+[\x00-\x7f]"
     if kind == "string":
         lengths = range(_LONGEST_TEXT + 1)
         return b"(?>%b)" % b"|".join(re.escape(bytes([2 * n])) + b"." * n for n in lengths)

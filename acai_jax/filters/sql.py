@@ -34,6 +34,15 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 
 from acai_jax.errors import FilterError
+from acai_jax.filters.arithmetic import (
+    logarithm,
+    logarithm_to_base,
+    power,
+    quotient,
+    remainder,
+    root,
+    without_nan,
+)
 
 _DIALECT: Final = "postgres"
 _MAX_NODES: Final = 1_000  # some 200 comparisons; polars takes minutes for 1,000, or crashes
@@ -74,49 +83,6 @@ class _Value(NamedTuple):
 
 _Binary = Callable[[pl.Expr, pl.Expr], pl.Expr]
 
-
-# polars computes what stands twice in an expression twice, and fill_nan writes it down three times:
-# nested, that takes all time and memory; so each function has its operands once, or in a batch
-
-
-def _without_nan(numbers: pl.Series) -> pl.Series:
-    return numbers.fill_nan(None)
-
-
-def _quotient(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    return a / b.replace(0, None)
-
-
-def _remainder(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    # polars' own has the sign of b
-    return a.sign() * (a.abs() % b.abs().replace(0, None))
-
-
-def _power(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    return a.cast(pl.Float64).pow(b.cast(pl.Float64))
-
-
-def _root(a: pl.Expr) -> pl.Expr:
-    return a.cast(pl.Float64).sqrt()
-
-
-def _logarithm(a: pl.Expr) -> pl.Expr:
-    return a.cast(pl.Float64).log().replace(-math.inf, None)
-
-
-def _logarithm_to_base(b: pl.Expr, a: pl.Expr) -> pl.Expr:
-    both = pl.struct(a=a, b=b)
-    return both.map_batches(_to_base, return_dtype=pl.Float64(), is_elementwise=True)
-
-
-def _to_base(rows: pl.Series) -> pl.Series:
-    a, b = pl.col("a"), pl.col("b")
-    found = _quotient(_logarithm(a), _logarithm(b))
-    # the logarithm of 1,000 to base 10 is 3, not 2.9999999999999996
-    exact = pl.when(_power(b, found.round()) == a).then(found.round()).otherwise(found)
-    return rows.struct.unnest().select(exact).to_series()
-
-
 _COMPARISONS: Final[Mapping[type[exp.Expr], _Binary]] = {
     exp.EQ: operator.eq,
     exp.NEQ: operator.ne,
@@ -129,16 +95,16 @@ _ARITHMETIC: Final[Mapping[type[exp.Expr], _Binary]] = {
     exp.Add: operator.add,
     exp.Sub: operator.sub,
     exp.Mul: operator.mul,
-    exp.Div: _quotient,
-    exp.Mod: _remainder,
-    exp.Pow: _power,
+    exp.Div: quotient,
+    exp.Mod: remainder,
+    exp.Pow: power,
 }
 _OF_ONE: Final[Mapping[type[exp.Expr], Callable[[pl.Expr], pl.Expr]]] = {
     exp.Neg: operator.neg,
     exp.Abs: operator.abs,
-    exp.Sqrt: _root,
+    exp.Sqrt: root,
     exp.Exp: lambda a: a.cast(pl.Float64).exp(),
-    exp.Ln: _logarithm,
+    exp.Ln: logarithm,
     exp.Floor: pl.Expr.floor,
     exp.Ceil: pl.Expr.ceil,
 }
@@ -399,17 +365,17 @@ class _Translator:
             found = parts[0].expression.round(digits, mode="half_away_from_zero")
         elif kind is exp.Log and node.expression is None:
             parts = self._numbers(node, [node.this])
-            found = _logarithm_to_base(pl.lit(10.0), parts[0].expression)
+            found = logarithm_to_base(pl.lit(10.0), parts[0].expression)
         elif kind is exp.Log:
             parts = self._numbers(node, [node.this, node.expression])
-            found = _logarithm_to_base(*(part.expression for part in parts))
+            found = logarithm_to_base(*(part.expression for part in parts))
         elif kind in _OF_ONE:
             parts = self._numbers(node, [node.this])
             found = _OF_ONE[kind](parts[0].expression)
         else:
             parts = self._numbers(node, [node.this, node.expression])
             found = _ARITHMETIC[kind](*(part.expression for part in parts))
-        settled = found.map_batches(_without_nan, is_elementwise=True)
+        settled = found.map_batches(without_nan, is_elementwise=True)
         return _of(settled, parts, "number")
 
     def _numbers(self, node: exp.Expr, parts: list[exp.Expr]) -> list[_Value]:

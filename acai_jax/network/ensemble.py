@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Together(NamedTuple):
+class EnsembleScore(NamedTuple):
     """What the members of k ensembles say of b alerts.
 
     Attributes:
@@ -23,7 +23,7 @@ class Together(NamedTuple):
     information: Float[Array, "b k"]
 
 
-def together(logits: Float[Array, "b m"], members: int) -> Together:
+def ensemble_score(logits: Float[Array, "b m"], members: int) -> EnsembleScore:
     """What ensembles say, from the logits of all their members.
 
     Args:
@@ -31,7 +31,7 @@ def together(logits: Float[Array, "b m"], members: int) -> Together:
         members: of each ensemble.
 
     Example:
-        >>> found = together(jnp.array([[2.0, -2.0, 1.0, 1.0]]), 2)
+        >>> found = ensemble_score(jnp.array([[2.0, -2.0, 1.0, 1.0]]), 2)
         >>> found.logits.round(3).tolist(), (found.information > 0.1).tolist()
         ([[0.0, 1.0]], [[True, False]])
 
@@ -43,7 +43,7 @@ def together(logits: Float[Array, "b m"], members: int) -> Together:
     zeros = jax.nn.logsumexp(jax.nn.log_sigmoid(-logits), -1)
     mean = ones - zeros
     information = _entropy(mean) - _entropy(logits).mean(-1)
-    return Together(mean, jax.nn.sigmoid(logits).std(-1), jnp.maximum(information, 0))
+    return EnsembleScore(mean, jax.nn.sigmoid(logits).std(-1), jnp.maximum(information, 0))
 
 
 def _entropy(logits: Array) -> Array:

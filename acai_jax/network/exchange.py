@@ -1,8 +1,7 @@
-"""Heads as one safetensors file: for exchange, and for those that come with the package."""
+"""Heads as one safetensors file, for exchange with other tools."""
 
 import json
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,6 @@ from acai_jax.text import printable
 
 SUFFIX: Final = ".safetensors"
 _KEY: Final = "acai_jax"  # of the description, among the file's metadata
-_SHIPPED: Final = resources.files("acai_jax.network") / "shipped"
 
 
 def export_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -75,15 +73,3 @@ def import_heads(path: str | os.PathLike[str]) -> HeadBank:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # whatever a wrong description causes, too
         raise CheckpointError(f"damaged file of heads {path}: {printable(str(error))}") from None
-
-
-def shipped_models() -> tuple[str, ...]:
-    """Names of the models that come with the package, such as "ztf-simulated"."""
-    names = (Path(file.name) for file in _SHIPPED.iterdir())
-    return tuple(sorted(name.stem for name in names if name.suffix == SUFFIX))
-
-
-def load_shipped(name: str) -> HeadBank:
-    """One of the models that come with the package; see `shipped_models`."""
-    with resources.as_file(_SHIPPED / f"{name}{SUFFIX}") as path:
-        return import_heads(path)

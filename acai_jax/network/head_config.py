@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from acai_jax.classes import BESIDE_SCORES
 from acai_jax.surveys import SURVEYS
 
-_COLUMNS_BESIDE: Final = {"_version": "version", "_std": "deviation", "_mi": "information"}
 _MAX_NAME: Final = 64  # of a class, as of a label
 
 
@@ -40,10 +40,8 @@ class HeadConfig:
     activation: Literal["relu", "elu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
-        blocks, largest = (
-            len(self.filters) // 2,
-            max(each.inputs.stamp for each in SURVEYS.values()),
-        )
+        blocks = len(self.filters) // 2
+        largest = max(each.inputs.stamp for each in SURVEYS.values())
         if not self.filters or len(self.filters) % 2 or input_size(blocks, largest) is None:
             raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
         if not self.dense_units or min(*self.dense_units, *self.filters, self.head_units) < 1:
@@ -93,7 +91,7 @@ def check_class_names(names: Sequence[str]) -> None:
             raise ValueError(f"{name!r:.80} can be no class's name: it can be no file's")
         if len(name) > _MAX_NAME:
             raise ValueError(f"{name!r:.80} can be no class's name: it is too long")
-        for suffix, what in _COLUMNS_BESIDE.items():
+        for suffix, what in BESIDE_SCORES.items():
             if name.endswith(suffix):
                 of = name.removesuffix(suffix)
                 raise ValueError(

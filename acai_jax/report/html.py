@@ -51,7 +51,7 @@ def render(template: str | jinja2.Template, *, title: str, **content: object) ->
     """A whole page.
 
     Args:
-        template: name of one that extends `page.html.j2`.
+        template: one that extends `page.html.j2`, or its name.
         title: its heading.
         content: what else the template shows; a name that it lacks is an error.
 

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
+from acai_jax.classes import BESIDE_SCORES
 from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Survey
 
-BESIDE_SCORES: Final = ("_std", "_mi")
-"""Ends of the names of columns that ensembles add to each score: the standard deviation of the
-members' scores, and their mutual information [nat]."""
+OF_ENSEMBLES: Final = ("_std", "_mi")
+"""Those of `BESIDE_SCORES` that ensembles add to each score, in the order of their numbers."""
 NOT_A_NUMBER: Final = "score is not a number"
 """The reason of an alert whose scores are not all numbers, where it has no other."""
 REASON_KIND: Final = pl.col("reason").str.split(":").list.first()
@@ -27,7 +27,7 @@ def score_columns(columns: Iterable[str]) -> list[str]:
         >>> score_columns(["candid", "acai_h", "acai_h_std", "acai_h_version", "acai_tde"])
         ['acai_h', 'acai_tde']
     """
-    beside = (*BESIDE_SCORES, "_version")
+    beside = tuple(BESIDE_SCORES)
     return [name for name in columns if name.startswith("acai_") and not name.endswith(beside)]
 
 
@@ -39,7 +39,7 @@ def score_table_schema(
     Args:
         classes: those that have scores.
         survey: whose alerts they are.
-        ensembles: each score is that of an ensemble, and has `BESIDE_SCORES`.
+        ensembles: each score is that of an ensemble, and has `OF_ENSEMBLES`.
 
     Example:
         >>> score_table_schema(["h"])["acai_h"]
@@ -48,7 +48,7 @@ def score_table_schema(
     fields = (survey.alert_id, survey.object_id, *survey.table_fields)
     schema = pl.Schema({name: column_type(name, survey) for name in fields})
     for name in classes:
-        for end in ("", *(BESIDE_SCORES if ensembles else ())):
+        for end in ("", *(OF_ENSEMBLES if ensembles else ())):
             schema[f"acai_{name}{end}"] = pl.Float32()
         schema[f"acai_{name}_version"] = pl.String()
     for name in ("preset", "drb_source", "reason", "origin"):
@@ -78,7 +78,7 @@ def score_table(
 
     Args:
         columns: of the alerts, by name, "reason" among them; null where they are left out.
-        scores: of k classes; then, of ensembles, the columns of each of `BESIDE_SCORES`. NaN where
+        scores: of k classes; then, of ensembles, the columns of each of `OF_ENSEMBLES`. NaN where
             there is none.
         versions: class -> version of its head, in the order of the scores.
         preset: of the preprocessing.
@@ -98,7 +98,7 @@ def score_table(
     for row in np.flatnonzero(unscored):
         data["reason"][row] = data["reason"][row] or NOT_A_NUMBER
     scores = np.where(unscored[:, None], np.float32(np.nan), scores)
-    names = (f"acai_{name}{end}" for end in ("", *BESIDE_SCORES) for name in versions)
+    names = (f"acai_{name}{end}" for end in ("", *OF_ENSEMBLES) for name in versions)
     for name, column in zip(names, scores.T, strict=False):
         data[name] = pl.Series(column).fill_nan(None)
     for name, version in versions.items():

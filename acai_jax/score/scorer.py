@@ -23,10 +23,10 @@ from acai_jax.errors import AcaiError, Reject
 from acai_jax.network.bank import HeadBank, apply_heads
 from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.drb import BraaiStandIn, pad_rows
-from acai_jax.network.ensemble import together
+from acai_jax.network.ensemble import ensemble_score
 from acai_jax.network.pretrained import DEFAULT_GENERATION, cache_folder, load_published
 from acai_jax.network.separable import cpu_compiler_options
-from acai_jax.score.columns import BESIDE_SCORES, score_table, score_table_schema
+from acai_jax.score.columns import OF_ENSEMBLES, score_table, score_table_schema
 from acai_jax.surveys import Preset
 
 PUBLISHED: Final = "published"
@@ -75,7 +75,7 @@ class Scorer:
             logits = apply_heads(jax.tree.unflatten(structure, leaves), features, triplets)
             beside: list[Array] = []
             if bank.members > 1:  # otherwise the program stays as it was
-                logits, *beside = together(logits, bank.members)
+                logits, *beside = ensemble_score(logits, bank.members)
             if (temperatures != 1).any():  # so here
                 logits = logits / temperatures
             scores = logits if as_logits else jax.nn.sigmoid(logits)
@@ -83,7 +83,7 @@ class Scorer:
 
         self._forward = jax.jit(forward, compiler_options=options)
         self._braai = BraaiStandIn(weights_dir)
-        self._width = len(bank.classes) * (1 + (bank.members > 1) * len(BESIDE_SCORES))
+        self._width = len(bank.classes) * (1 + (bank.members > 1) * len(OF_ENSEMBLES))
         inputs = bank.survey.inputs
         self._shapes = (len(inputs.features),), inputs.triplet
 
@@ -242,7 +242,7 @@ class Scorer:
     def _batch(self, features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
         """One batch, padded to the next fixed size so that nothing is compiled anew.
 
-        Scores, then of ensembles the columns of `BESIDE_SCORES`.
+        Scores, then of ensembles the columns of `OF_ENSEMBLES`.
         """
         count = len(features)
         if count == 0:

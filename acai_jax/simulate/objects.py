@@ -9,6 +9,7 @@ import numpy as np
 
 from acai_jax.simulate.observing import (
     EXPOSURE_SECONDS,
+    NOISY,
     PIXEL_SCALE,
     Exposure,
     Pointing,
@@ -59,7 +60,7 @@ class SkyObject:
     detected: float
     seen: float
     orbit: Orbit | None = None
-    noisy: float = 0.6
+    noisy: float = NOISY
 
 
 def hosted(rng: np.random.Generator) -> SkyObject:

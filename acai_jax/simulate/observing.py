@@ -15,6 +15,9 @@ EXPOSURE_SECONDS: Final = 30.0
 GAIN: Final = 8.0
 """Electrons per DN, as the noise of real stamps against their sky gives it."""
 
+NOISY: Final = 0.6
+"""Share of exposures that are noisier than their sky explains, where nothing else is known."""
+
 _LAST_NIGHT: Final = 2461040.5  # 2025 December 31
 _READ_VARIANCE: Final = 14.0  # [DN^2], from the same comparison
 _DECLINATIONS: Final = (-28.0, 86.0)
@@ -175,7 +178,7 @@ def draw_night(rng: np.random.Generator, *, duration: float = 0.0) -> float:
 
 
 def draw_exposure(
-    rng: np.random.Generator, jd: float, clouds: float, noisy: float = 0.6
+    rng: np.random.Generator, jd: float, clouds: float, noisy: float = NOISY
 ) -> Exposure:
     """The conditions of one exposure: filter, seeing, sky brightness, transparency.
 

@@ -29,6 +29,7 @@ from acai_jax.simulate.images import (
 from acai_jax.simulate.objects import OBJECTS, SkyObject
 from acai_jax.simulate.observing import (
     EXPOSURE_SECONDS,
+    NOISY,
     PIXEL_SCALE,
     SURVEY_START,
     Exposure,
@@ -122,7 +123,7 @@ class _Scene:
         else:
             self.start, self.duration = thing.start, thing.duration
         self.clouds = thing.clouds if isinstance(thing, Bogus) else 0.04
-        self.noisy = 0.6 if isinstance(thing, Bogus) else thing.noisy
+        self.noisy = NOISY if isinstance(thing, Bogus) else thing.noisy
         self.missing_share = 0.25 if isinstance(thing, Bogus) else 0.06
 
     def alert(self, rng: np.random.Generator) -> dict[str, Any]:

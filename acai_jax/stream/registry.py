@@ -32,7 +32,7 @@ class StoppedError(StreamError):
 
 
 class SchemaFolder:
-    """Avro schemas that lie in a folder, each as NUMBER.json; none is kept or asked for elsewhere.
+    """Avro schemas that lie in a folder, each as NUMBER.json. Each is read once.
 
     Example:
         >>> SchemaFolder("schemas").schema(1101)

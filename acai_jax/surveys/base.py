@@ -146,7 +146,27 @@ class Other:
     signs: Signs
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+COMMON_FILTERS: Final[Mapping[str, NamedFilter]] = {
+    "early_hosted": NamedFilter(
+        "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
+        "AND is_positive_subtraction AND NOT is_known_ss_object",
+        "Young supernova candidates near visible galaxies.",
+    ),
+    "anomaly": NamedFilter(
+        "acai_b < 0.1 AND n_confident <> 1",
+        "Real, but confident in no class, or in several: what the five classes do not describe.",
+    ),
+    "moving": NamedFilter(
+        "acai_o > 0.8 AND acai_b < 0.1 AND n_detections <= 2 AND is_positive_subtraction",
+        "Nothing stood there before and nothing came back: asteroids, known or not, and a few "
+        "transients without a visible host.",
+    ),
+}
+"""Of surveys whose derived columns are `n_detections`, `is_positive_subtraction` and
+`is_known_ss_object`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Survey:
     """Every fact about a survey's alerts. Its file is `surveys/NAME.py`, and there it is `NAME`.
 
@@ -204,20 +224,20 @@ class Survey:
     cutouts: tuple[str, ...]
     largest_stamp: int
     histories: tuple[str, ...]
-    late_features: frozenset[str]
-    late_reason: str
+    late_features: frozenset[str] = frozenset()
+    late_reason: str = ""
     bands: Mapping[Any, str]
-    public: Mapping[str, int]
+    public: Mapping[str, int] = dataclasses.field(default_factory=dict)
     derived: tuple[Derived, ...]
     filters: Mapping[str, NamedFilter]
     groupings: Mapping[str, Grouping]
     key_fields: tuple[str, ...]
     message_fields: tuple[str, ...]
-    programmes: tuple[int, ...]
+    programmes: tuple[int, ...] = ()
     topic: str
-    archive_url: str
-    archive_file: str
-    first_scorable: datetime.date
+    archive_url: str = ""
+    archive_file: str = ""
+    first_scorable: datetime.date = datetime.date.min
     arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     arranged_from: tuple[str, ...] = ()
 

@@ -18,13 +18,13 @@ and the association with known objects are columns, but no features.
 Source: https://github.com/lsst/alert_packet, schemas 10.0 to 11.1; names as in BOOM.
 """
 
-import datetime
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from acai_jax.errors import PacketError
 from acai_jax.surveys.base import (
+    COMMON_FILTERS,
     Derived,
     Field,
     Grouping,
@@ -141,7 +141,7 @@ _FIELDS: Final = (
     Field("ecliptic_lat", unit="deg"),
     Field("wavelength", unit="um"),
     Field("isdiffpos", "text"),
-    Field("snr", unit=""),
+    Field("snr"),
     Field("snr_psf"),
     Field("reliability"),
     Field("ndethist", "integer"),
@@ -298,9 +298,10 @@ def _history(
         made["jdstarthist"] = _jd(min(first, mjd))
         made["log_days"] = math.log1p(max(0.0, mjd - first))
     mean, count = known[f"{band}_psfFluxMean"], known[f"{band}_psfFluxNdata"]
+    made["flux_over_mean"] = 1.0
     # the mean of one flux is that flux, but for its last digit
-    alone = count is None or count <= 1 or not mean
-    made["flux_over_mean"] = 1.0 if alone or flux is None or not mean else _clipped(flux / mean)
+    if flux is not None and mean and count is not None and count > 1:
+        made["flux_over_mean"] = _clipped(flux / mean)
     return made
 
 
@@ -357,24 +358,11 @@ def _finite(value: float | None) -> float:
 
 
 _FILTERS: Final = {
-    "early_hosted": NamedFilter(
-        "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
-        "AND is_positive_subtraction AND NOT is_known_ss_object",
-        "Young supernova candidates near visible galaxies.",
-    ),
-    "anomaly": NamedFilter(
-        "acai_b < 0.1 AND n_confident <> 1",
-        "Real, but confident in no class, or in several: what the classes do not describe.",
-    ),
+    **COMMON_FILTERS,
     "likely_tde": NamedFilter(
         "acai_n > 0.8 AND MAX(acai_b, acai_v) < 0.1 AND is_positive_subtraction "
         "AND NOT is_known_ss_object AND n_detections BETWEEN 2 AND 40 AND jd - jdstarthist < 120",
         "New, positive flux in the nucleus of a galaxy, seen before but not for long.",
-    ),
-    "moving": NamedFilter(
-        "acai_o > 0.8 AND acai_b < 0.1 AND n_detections <= 2 AND is_positive_subtraction",
-        "Nothing stood there before and nothing came back: asteroids, known or not, and a few "
-        "transients without a visible host.",
     ),
     "good_quality": NamedFilter(
         "reliability > 0.55 AND snr_psf >= 6 AND is_dipole = 0 AND bad_flags = 0",
@@ -408,10 +396,7 @@ LSST: Final = Survey(
     cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
     largest_stamp=102,
     histories=("prvDiaSources", "prvDiaForcedSources"),
-    late_features=frozenset(),
-    late_reason="",
     bands={name: name for name in _WAVELENGTHS},
-    public={},
     derived=(
         Derived("n_detections", "ndethist"),
         Derived("is_positive_subtraction", "isdiffpos", values={"t": True, "f": False}),
@@ -445,11 +430,7 @@ LSST: Final = Survey(
         "ecliptic_lat",
     ),
     message_fields=("magpsf", "reliability"),
-    programmes=(),
     topic="lsst-alerts-v11",
-    archive_url="",
-    archive_file="",
-    first_scorable=datetime.date(2026, 2, 24),
     arrange=arrange,
     arranged_from=(
         "diaObject",

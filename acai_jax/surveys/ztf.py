@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from acai_jax.surveys.base import (
     BRAAI,
+    COMMON_FILTERS,
     Derived,
     Field,
     Grouping,
@@ -114,15 +115,11 @@ _FIELDS: Final = (
 )
 
 _FILTERS: Final = {
+    **COMMON_FILTERS,
     "early_hosted": NamedFilter(
-        "acai_h > 0.8 AND MAX(acai_b, acai_n, acai_v, acai_o) < 0.1 AND n_detections < 5 "
-        "AND is_positive_subtraction AND NOT is_known_ss_object",
+        COMMON_FILTERS["early_hosted"].where,
         "Young supernova candidates near visible galaxies: the filter of the paper's section 5, "
         "which gave 12,035 objects in nine months, 52 of them bogus.",
-    ),
-    "anomaly": NamedFilter(
-        "acai_b < 0.1 AND n_confident <> 1",
-        "Real, but confident in no class, or in several: what the five classes do not describe.",
     ),
     "likely_tde": NamedFilter(
         "acai_n > 0.8 AND MAX(acai_b, acai_v) < 0.1 AND is_positive_subtraction "
@@ -130,11 +127,6 @@ _FILTERS: Final = {
         "AND n_detections BETWEEN 2 AND 40 AND jd - jdstarthist < 120",
         "New, positive flux in the nucleus of a galaxy, seen before but not for long: active "
         "nuclei have flickered since the survey began.",
-    ),
-    "moving": NamedFilter(
-        "acai_o > 0.8 AND acai_b < 0.1 AND n_detections <= 2 AND is_positive_subtraction",
-        "Nothing stood there before and nothing came back: asteroids, known or not, and a few "
-        "transients without a visible host.",
     ),
 }
 

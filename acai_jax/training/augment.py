@@ -18,7 +18,7 @@ def augmented_features(
     *,
     centre: Float[Array, " f"],
     scale: Float[Array, " f"],
-    missing: float | None,
+    missing: float,
 ) -> Float[Array, "b f"]:
     """Raw features, changed at random.
 
@@ -28,7 +28,7 @@ def augmented_features(
         features: raw.
         centre: of each feature: its median.
         scale: of each feature: a robust standard deviation.
-        missing: the sentinel of what was not measured, if there is one.
+        missing: the sentinel of what was not measured.
     """
     drop_key, noise_key = jax.random.split(key)
     found = features
@@ -48,7 +48,8 @@ def augmented_triplets(
     flip_key, smear_key, level_key, noise_key = jax.random.split(key, 4)
     count, side, _, channels = triplets.shape
     if augment.flips:
-        for axis, chosen in zip((1, 2, None), _coins(flip_key, count), strict=True):
+        coins = jax.random.bernoulli(flip_key, shape=(3, count))
+        for axis, chosen in zip((1, 2, None), coins, strict=True):
             turned = triplets.swapaxes(1, 2) if axis is None else jnp.flip(triplets, axis)
             triplets = jnp.where(chosen[:, None, None, None], turned, triplets)
     if augment.smear:
@@ -60,7 +61,3 @@ def augmented_triplets(
         level = augment.pixel_noise / side * jax.random.uniform(level_key, (count, 1, 1, channels))
         triplets = triplets + level * jax.random.normal(noise_key, triplets.shape)
     return triplets
-
-
-def _coins(key: Key[Array, ""], count: int) -> Array:
-    return jax.random.bernoulli(key, shape=(3, count))

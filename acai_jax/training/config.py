@@ -19,10 +19,12 @@ class Augment:
 
     Attributes:
         flips: mirror and turn the triplet: the sky has no up. All stamps of an alert alike.
-        pixel_noise: up to so much is added to each pixel, in units of a stamp's rms pixel.
+        pixel_noise: largest standard deviation of noise that is added to a stamp's pixels, in units
+            of its rms pixel.
         smear: up to this share of each pixel goes to its four neighbours, as in worse seeing;
             each stamp by itself.
-        feature_noise: added to each feature, in robust standard deviations; not to sentinels.
+        feature_noise: standard deviation of noise that is added to each feature, in units of its
+            robust one; sentinels stay.
         feature_drop: share of features that are replaced by their median.
 
     Raises:

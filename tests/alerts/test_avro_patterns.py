@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import fastavro
 import pytest
@@ -71,6 +72,16 @@ def test_what_is_stepped_over_and_what_is_read(rows, more, end):
     for cut in range(0, len(raw), 7):
         with pytest.raises(AvroError):
             compiled()(raw[:cut], 0)
+
+
+def test_a_number_of_more_than_ten_bytes_is_left_to_what_refuses_it():
+    fields = [{"name": f"n{number}", "type": "long"} for number in range(8)]
+    schema = {"type": "record", "name": "r", "fields": fields}
+    found = record_pattern(schema, "", (), avro_schema._Compiler(None).resolve)
+    assert found is not None
+    for length, matches in ((1, True), (10, True), (11, False)):
+        number = b"\xff" * (length - 1) + b"\x01"
+        assert bool(re.match(found[0], number + bytes(7), re.DOTALL)) == matches
 
 
 def test_items_are_read_one_by_one_only_where_they_do_not_match(monkeypatch):

@@ -82,10 +82,7 @@ TINY = Survey(
     cutouts=("newStamp", "oldStamp", "lessStamp"),
     largest_stamp=30,
     histories=(),
-    late_features=frozenset(),
-    late_reason="",
     bands={"u": "ultraviolet", "k": "infrared"},
-    public={},
     derived=(Derived("is_bright", "brightness", between=(0.0, 20.5)),),
     filters={"bright": NamedFilter("is_bright AND acai_h >= 0", "What is bright.")},
     groupings={
@@ -94,11 +91,7 @@ TINY = Survey(
     },
     key_fields=("brightness", "width"),
     message_fields=("brightness",),
-    programmes=(),
     topic="tiny-alerts",
-    archive_url="",
-    archive_file="",
-    first_scorable=datetime.date(2026, 1, 1),
     arrange=arrange,
     arranged_from=("earlier",),
 )

@@ -98,7 +98,7 @@ def _record_or_reject(
     if isinstance(alert, Reject):
         return alert
     if alert.survey is not plan.survey:
-        reason = f"not a {plan.survey.title} alert: a packet of {alert.survey.title}"
+        reason = f"not {plan.survey.an_alert}: a packet of {alert.survey.title}"
         return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
     if stable_hash(alert.object_id) != wanted.name[row]:
         reason = f"other object: labels.csv names another than {alert.object_id}"
