@@ -127,7 +127,8 @@ def _step(weights: Any, state: Any, images: Array, targets: Array, weight: Array
 def picture(path: Path, real: Sample, simulated: Sample, scores: np.ndarray, title: str) -> None:
     """The triplets that a judge is surest of: real ones on the left, simulated on the right."""
     count = len(real.candids)
-    surest = np.argsort(-scores[:count])[:_SHOWN], np.argsort(scores[count:])[:_SHOWN]
+    orders = (real, np.argsort(-scores[:count])), (simulated, np.argsort(scores[count:]))
+    surest = [_one_of_each_object(sample, order)[:_SHOWN] for sample, order in orders]
     figure, axes = plt.subplots(_SHOWN, 7, figsize=(11, 1.6 * _SHOWN), layout="constrained")
     for row, pair in enumerate(zip(*surest, strict=True)):
         axes[row, 3].axis("off")
@@ -143,3 +144,11 @@ def picture(path: Path, real: Sample, simulated: Sample, scores: np.ndarray, tit
     figure.suptitle(f"{title}: surest real (left) and surest simulated (right)")
     figure.savefig(path, dpi=80)
     plt.close(figure)
+
+
+def _one_of_each_object(sample: Sample, order: np.ndarray) -> list[int]:
+    """The first row of each object in this order."""
+    first: dict[str, int] = {}
+    for row in order.tolist():
+        first.setdefault(sample.objects[row], row)
+    return list(first.values())
