@@ -8,7 +8,8 @@ from acai_jax.errors import PacketError
 from acai_jax.surveys import MARKS, SURVEYS, recognise, survey_of_table
 from acai_jax.surveys.base import Other, Survey
 
-_TITLES: Final = " or ".join(survey.title for survey in SURVEYS.values())
+*_FIRST, _LAST = (survey.title for survey in SURVEYS.values())
+_TITLES: Final = f"{', '.join(_FIRST)} or {_LAST}"
 NOT_AN_ALERT: Final = f"not a {_TITLES} alert"
 _PORTAL: Final = frozenset(
     f"i:{name}" for survey in SURVEYS.values() for name in (survey.alert_id, survey.object_id)
@@ -38,13 +39,13 @@ def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Surv
         'ZTF'
         >>> survey_of({}, "desirt.alert")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        acai_jax.errors.PacketError: not a ZTF or LSST alert: a packet of DECam; classifiers ...
+        acai_jax.errors.PacketError: not a ZTF, LSST or WINTER alert: a packet of DECam; ...
     """
     found = recognise(schema_name, record)
     if isinstance(found, Other):
         raise PacketError(
             f"{NOT_AN_ALERT}: a packet of {found.title}; "
-            f"classifiers trained on {_TITLES} stamps do not transfer"
+            "classifiers trained on other stamps do not transfer"
         )
     if not _PORTAL.isdisjoint(record):
         survey = survey_of_table(name.removeprefix("i:") for name in record if name in _PORTAL)

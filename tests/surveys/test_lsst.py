@@ -7,7 +7,7 @@ import json
 import math
 import random
 from fractions import Fraction
-from typing import Any, get_args
+from typing import Any
 
 import fastavro
 import jax
@@ -44,6 +44,7 @@ from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import ZTF
 
 NAMES = LSST.inputs.features
+PRESETS: tuple[Preset, ...] = ("lsst", "lsst-snr")
 HISTORY = ("diaObject", "prvDiaSources", "prvDiaForcedSources")
 
 
@@ -410,7 +411,7 @@ def independent(raw: Any) -> list[Any]:
 
 def test_stamps_of_real_alerts_are_those_of_astropy(records, packets):
     for packet, raw in zip(packets, records, strict=True):
-        triplet, in_noise = (alert_arrays(packet, name).triplet for name in get_args(Preset)[-2:])
+        triplet, in_noise = (alert_arrays(packet, name).triplet for name in PRESETS)
         for channel, name in enumerate(LSST.cutouts):
             opened: Any = fits.open(io.BytesIO(raw[name]))
             with opened as hdus:
