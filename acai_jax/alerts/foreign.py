@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from acai_jax.alerts.framing import schema_number
 from acai_jax.errors import PacketError
 from acai_jax.surveys import MARKS, SURVEYS, recognise, survey_of_table
 from acai_jax.surveys.base import Other, Survey
@@ -21,7 +22,8 @@ TELLING: Final = MARKS.union(_PORTAL)
 _OBJECT_NAME: Final = re.compile(
     "|".join(each.object_name for each in SURVEYS.values() if each.arrange is None).encode()
 )
-_MAX_SCHEMA_ID: Final = 2**20  # registries count from 1
+MAX_SCHEMA_ID: Final = 2**20
+"""That bytes of unknown kind are taken for: registries count from 1."""
 
 
 def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Survey:
@@ -84,8 +86,7 @@ def not_a_container(head: bytes) -> str:
             "a bare Avro record without its schema, as Fink's livestream sends; "
             "there the message's key holds the schema"
         )
-    number = int.from_bytes(head[1:5], "big")
-    if head[0] == 0 and 0 < number < _MAX_SCHEMA_ID and len(head) > 5:
+    if number := schema_number(head, MAX_SCHEMA_ID):
         return (
             f"Confluent framing (schema id {number}): a bare Avro record, "
             "whose schema stands in a registry"

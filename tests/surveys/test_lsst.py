@@ -18,13 +18,17 @@ import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from broker import Broker
 from confluent_kafka import Message
+from polars.testing import assert_frame_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from streams import CLIENT, few_sizes, run, settings
 from synthetic import packet_record
 
 from acai_jax.alerts import avro
+from acai_jax.alerts.framing import SchemaFolder
 from acai_jax.alerts.packet import AlertPacket, packet_from_record, packet_or_reject
 from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.preprocess import alert_arrays
@@ -38,7 +42,9 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.pictures import draw_alert
 from acai_jax.score.scorer import Scorer
 from acai_jax.stream.decoding import decode_message
-from acai_jax.stream.registry import SchemaFolder
+from acai_jax.stream.replay import replay
+from acai_jax.stream.settings import ClientSettings, ReplaySettings
+from acai_jax.stream.tables import scan_tables
 from acai_jax.surveys import Preset, survey_of_table
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import ZTF
@@ -455,6 +461,25 @@ def test_framed_messages_of_two_schemas_on_one_topic(folder, records):
     refused = decode_message(Message(topic="a", partition=0, offset=1, value=raw), schemas)
     assert isinstance(refused, Reject)
     assert refused.reason == f"no schema: 1100.json is not in {folder / 'schemas'}"
+
+
+def test_framed_files_go_through_a_broker_to_the_table_of_the_files(
+    broker: Broker, folder, bank, tmp_path
+):
+    topic = broker.create_topic()
+    client = ClientSettings(None, CLIENT)
+    sending = ReplaySettings(bootstrap_servers=broker.bootstrap, topic=topic)
+    assert replay(folder / "framed", sending, client=client).delivered == 14
+    scorer = few_sizes(Scorer(bank))
+    given = {"schema_registry": str(folder / "schemas")}
+    metrics = run(scorer, settings(broker, tmp_path, topic, **given))
+    assert metrics.total("scored_total") == 7  # each comes in two schemas
+    assert metrics.total("duplicates_total") == 7
+    table = scan_tables(tmp_path).collect().sort("diaSourceId").drop("origin")
+    expected = scorer.score(folder / "framed").drop("origin")
+    assert expected["reason"].null_count() == 14
+    expected = expected.unique("diaSourceId", keep="first").sort("diaSourceId")
+    assert_frame_equal(table.select(expected.columns), expected, abs_tol=1e-5)
 
 
 def test_parquet_of_a_broker_and_json_are_the_same_alerts(records, matrix, tmp_path):
