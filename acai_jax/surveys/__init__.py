@@ -4,14 +4,23 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from acai_jax.errors import TableError
+from acai_jax.errors import AcaiError, TableError
 from acai_jax.surveys.base import Other, Survey
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.others import OTHERS
 from acai_jax.surveys.winter import WINTER
 from acai_jax.surveys.ztf import ZTF, DrbSource
 
-__all__ = ["DEFAULT", "MARKS", "SURVEYS", "DrbSource", "Preset", "recognise", "survey_of_table"]
+__all__ = [
+    "DEFAULT",
+    "MARKS",
+    "SURVEYS",
+    "DrbSource",
+    "Preset",
+    "find_survey",
+    "recognise",
+    "survey_of_table",
+]
 
 SURVEYS: Final[Mapping[str, Survey]] = {each.name: each for each in (ZTF, LSST, WINTER)}
 """The surveys whose alerts are read, by name."""
@@ -59,6 +68,21 @@ def recognise(schema_name: str | None, record: Mapping[str, Any]) -> Survey | Ot
                 if start.startswith(beginning):
                     return known
     return DEFAULT
+
+
+def find_survey(name: str) -> Survey:
+    """The survey of that name.
+
+    Raises:
+        AcaiError: there is none.
+
+    Example:
+        >>> find_survey("lsst")
+        Survey('lsst')
+    """
+    if name not in SURVEYS:
+        raise AcaiError(f"unknown survey {name!r:.40}; known: {', '.join(SURVEYS)}")
+    return SURVEYS[name]
 
 
 def survey_of_table(columns: Iterable[str]) -> Survey:
