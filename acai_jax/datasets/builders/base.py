@@ -241,6 +241,7 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 scratch,
                 config.count,
                 config.seed,
+                survey=self.survey.name,
                 num_workers=self._num_workers,
                 progress=functools.partial(bar.advance, task),
             )
