@@ -10,6 +10,8 @@ from acai_jax.simulate.observing import Exposure
 from acai_jax.simulate.optics import CENTRE, moffat
 from acai_jax.surveys.ztf import STAMP_SIZE
 
+LEAST_SCORR: Final = 5.0
+"""Signal to noise in the matched filter from which on there is an alert."""
 _HALF: Final = 4  # PSF fits use the central 9x9 pixels
 _CORE: Final = slice(CENTRE - _HALF, CENTRE + _HALF + 1)
 _FIVE: Final = slice(CENTRE - 2, CENTRE + 3)
@@ -35,17 +37,14 @@ def detection(
 
     Returns:
         Fields of `candidate`, units as in ZTF's schema; None where nothing would be detected
-        (matched-filter S/N below 5).
+        (a S/N below LEAST_SCORR).
     """
     positive = np.nan_to_num(stamps.difference)
     psf = moffat(x, y, exposure.seeing * rng.normal(1.04, 0.015))
-    # the matched filter sees wide and narrow sources alike through the PSF
-    weight = psf[_CORE, _CORE] / (psf[_CORE, _CORE] ** 2).sum()
     core = positive[_CORE, _CORE]
-    flux = float((weight * core).sum())
-    spread = 1.1 * float(np.sqrt((weight**2 * stamps.noise[_CORE, _CORE] ** 2).sum()))
+    flux, spread = matched_filter(core, stamps.noise[_CORE, _CORE], psf[_CORE, _CORE])
     scorr = abs(flux) / spread
-    if scorr < 5:
+    if scorr < LEAST_SCORR:
         return None
     sign = 1.0 if flux > 0 else -1.0
     image, core, flux = sign * positive, sign * core, abs(flux)
@@ -69,7 +68,7 @@ def detection(
     a, b = _moments(image)
     five = image[_FIVE, _FIVE]
     dsnrms = float(image[CENTRE, CENTRE] / quiet)
-    ssnrms = float(flux / quiet / np.sqrt((weight**2).sum()))
+    ssnrms = float(flux / quiet * np.sqrt((psf[_CORE, _CORE] ** 2).sum()))
     seeratio = min(2.0, widest / fwhm)
     return {
         "isdiffpos": "t" if sign > 0 else "f",
@@ -99,6 +98,18 @@ def detection(
         "ssnrms": ssnrms,
         "dsdiff": dsnrms - ssnrms,
     }
+
+
+def matched_filter(image: np.ndarray, noise: np.ndarray, psf: np.ndarray) -> tuple[float, float]:
+    """(flux, its error) of what a PSF fit sees; wide and narrow sources alike, through the PSF.
+
+    Args:
+        image: (n, n) of the difference [DN].
+        noise: one sigma of each pixel [DN].
+        psf: where the source is, of unit flux.
+    """
+    weight = psf / (psf**2).sum()
+    return float((weight * image).sum()), 1.1 * float(np.sqrt(((weight * noise) ** 2).sum()))
 
 
 def _aperture(image: np.ndarray, radius: float, sky: float) -> float:
