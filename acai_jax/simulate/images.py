@@ -54,6 +54,7 @@ class Stamps:
 
     Attributes:
         science, template, difference: [DN]; the difference is science minus reference.
+        photon_noise: one sigma of each pixel of the science image [DN].
         noise: one sigma of each pixel of the difference, subtraction errors included [DN].
         bad: pixels without data.
     """
@@ -61,6 +62,7 @@ class Stamps:
     science: Stamp
     template: Stamp
     difference: Stamp
+    photon_noise: Stamp
     noise: Stamp
     bad: np.ndarray
 
@@ -167,7 +169,8 @@ def expose(
     )
     difference = change + residual + _matched(rng, noise) - reference_noise + plane
     total = np.sqrt(variance + template_noise**2 + unsure)
-    return Stamps(science, template, difference, total, np.zeros(fixed.shape, bool))
+    bad = np.zeros(fixed.shape, bool)
+    return Stamps(science, template, difference, np.sqrt(variance), total, bad)
 
 
 def left_over(fixed: Stamp, subtraction: Subtraction) -> tuple[Stamp, Stamp]:
@@ -201,7 +204,7 @@ def point_change(
     x: float, y: float, flux: float, exposure: Exposure, *, length: float = 0.0, angle: float = 0.0
 ) -> Float64[np.ndarray, "side side"]:
     """A new source of `flux` [DN] at (x, y) from the central pixel; a trail if it has a length."""
-    return flux * trail(length, angle, x, y, exposure.seeing)
+    return flux * trail(length, angle, x, y, exposure.seeing, 0.05 * exposure.noise / abs(flux))
 
 
 def mask_pixels(rng: np.random.Generator, stamps: Stamps, bad: np.ndarray) -> None:

@@ -83,12 +83,13 @@ def points(
     size = np.minimum(np.searchsorted(_REACHES, radius), len(_REACHES) - 1)
     margin = 2 * _REACHES[-1]  # of those that only reach in
     image = np.zeros((STAMP_SIZE + 2 * margin,) * 2)
-    tops, lefts = row.astype(int) + CENTRE + margin, column.astype(int) + CENTRE + margin
     # float32 is finer than the noise by far, and twice as fast
     x, y, core, peak = (a.astype(np.float32) for a in (x - column, y - row, core, peak))
     for number, reach in enumerate(_REACHES):
         chosen = np.flatnonzero((size == number) & (outside <= reach))
-        offsets = np.arange(-reach, reach + 1)
+        if not len(chosen):
+            continue
+        offsets = np.arange(-reach, reach + 1, dtype=np.float32)
         width = core[chosen, None]
         dx2 = (offsets - x[chosen, None]) ** 2 / width
         dy2 = 1 + (offsets - y[chosen, None]) ** 2 / width
@@ -96,13 +97,14 @@ def points(
         blocks = profile * profile
         blocks *= profile
         np.divide(peak[chosen, None, None], blocks, out=blocks)
-        corners = zip((tops[chosen] - reach).tolist(), (lefts[chosen] - reach).tolist(), strict=True)
-        for block, (top, left) in zip(blocks, corners, strict=True):
-            image[top : top + len(offsets), left : left + len(offsets)] += block
+        first, side = margin + CENTRE - reach, len(offsets)
+        tops, lefts = (where[chosen].astype(int) + first for where in (row, column))
+        for block, top, left in zip(blocks, tops.tolist(), lefts.tolist(), strict=True):
+            image[top : top + side, left : left + side] += block
     return image[margin:-margin, margin:-margin]
 
 
-def trail(length: float, angle: float, x: float, y: float, fwhm: float) -> Stamp:
+def trail(length: float, angle: float, x: float, y: float, fwhm: float, level: float) -> Stamp:
     """A moving source of unit flux, centred at (x, y).
 
     Args:
@@ -111,11 +113,12 @@ def trail(length: float, angle: float, x: float, y: float, fwhm: float) -> Stamp
         x: middle of the path, from the central pixel along rows [pixel].
         y: along columns [pixel].
         fwhm: of the PSF [pixel].
+        level: it ends where it is fainter than this.
     """
     steps = max(1, math.ceil(2 * length))
     along = ((np.arange(steps) + 0.5) / steps - 0.5) * length
     xs, ys = x + along * math.cos(angle), y + along * math.sin(angle)
-    return points(xs, ys, np.full(steps, 1 / steps), fwhm, 1e-7)
+    return points(xs, ys, np.full(steps, 1 / steps), fwhm, level / steps)
 
 
 def sersic(

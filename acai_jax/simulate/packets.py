@@ -171,9 +171,7 @@ class _Scene:
             mask_pixels(rng, stamps, bad)
         return stamps
 
-    def _left_over(
-        self, exposure: Exposure, subtraction: Subtraction, x: float, y: float
-    ) -> float:
+    def _left_over(self, exposure: Exposure, subtraction: Subtraction, x: float, y: float) -> float:
         """Signal to noise that a bad subtraction leaves of the star at the centre."""
         star = self.thing.sources[0]
         at_star, at_centre = (

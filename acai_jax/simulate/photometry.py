@@ -14,6 +14,7 @@ LEAST_SCORR: Final = 5.0
 """Signal to noise in the matched filter from which on there is an alert."""
 _HALF: Final = 4  # PSF fits use the central 9x9 pixels
 _CORE: Final = slice(CENTRE - _HALF, CENTRE + _HALF + 1)
+_PSF_ERROR: Final = 0.18  # of a pixel's light
 _FIVE: Final = slice(CENTRE - 2, CENTRE + 3)
 _BIG: Final = slice(CENTRE - 9, CENTRE + 10)
 _ROWS, _COLUMNS = np.indices((STAMP_SIZE, STAMP_SIZE)) - CENTRE
@@ -49,9 +50,11 @@ def detection(
     sign = 1.0 if flux > 0 else -1.0
     image, core, flux = sign * positive, sign * core, abs(flux)
     quiet = exposure.noise
-    # the PSF model is never quite that of the image
-    wrong = rng.normal(0, 0.09) * flux * psf[_FIVE, _FIVE]
-    fit = (image[_FIVE, _FIVE] - flux * psf[_FIVE, _FIVE] + wrong) / quiet
+    # the PSF model is never quite that of the image: by so much that clear real alerts' chi grows
+    # with their peak as it does; photons of what stands there are allowed for
+    model = flux * psf[_FIVE, _FIVE]
+    wrong = _PSF_ERROR * rng.standard_normal(model.shape) * model
+    fit = (image[_FIVE, _FIVE] - model + wrong) / stamps.photon_noise[_FIVE, _FIVE]
     chi = float((fit**2).mean())
     sky_pixels = image[_ANNULUS & ~stamps.bad]
     sky = float(np.median(sky_pixels)) if len(sky_pixels) else 0.0

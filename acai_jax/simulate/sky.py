@@ -104,9 +104,7 @@ def background(rng: np.random.Generator, pointing: Pointing, *, clear: float = 0
     return [s for s in sources if s.distance > max(clear, 3 * s.radius)]
 
 
-def _scattered(
-    rng: np.random.Generator, number: int, slope: float
-) -> list[list[float]]:
+def _scattered(rng: np.random.Generator, number: int, slope: float) -> list[list[float]]:
     """(x, y, magnitude) of those of `number` sources that anyone sees [pixel], [mag]."""
     radius = CATALOGUE_RADIUS / PIXEL_SCALE * np.sqrt(rng.random(number))
     angle = rng.uniform(0, 2 * math.pi, number)
