@@ -50,6 +50,12 @@ _KINDS: Final = {
     "hot pixels": (0.08, (1.0, 400.0)),
     "ghost": (0.09, (1.0, 10_000.0)),
 }
+# [mag]; under a clear sky, the peaks of 95 % of real bogus are below 900 sigma, which is 15 mag
+_STARS: Final = {
+    "bright star": (14.0, 16.5),
+    "cloud": (12.0, 15.0),
+    "misregistration": (14.0, 17.5),
+}
 
 
 def draw_bogus(rng: np.random.Generator) -> Bogus:
@@ -62,7 +68,8 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
     subtraction, defect = draw_subtraction(rng), None
     if on_star:
         bright = kind in ("bright star", "cloud")
-        magnitude = rng.uniform(12, 15) if bright else rng.uniform(14, 17.5)
+        low, high = _STARS[kind]
+        magnitude = rng.uniform(low, high)
         # the brighter the star, the smaller the error that makes an alert
         shift = rng.uniform(0.03, 0.18) if bright else rng.uniform(0.15, 0.7)
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 1.3)

@@ -114,7 +114,8 @@ class Scene:
         if length < 0.5:
             one = np.ones(1)
             return points(x * one, y * one, flux * one, visit.seeing, 1e-3 * visit.noise)
-        return flux * trail(min(length, 45.0), angle, x, y, visit.seeing)
+        level = 1e-3 * visit.noise / abs(flux)
+        return flux * trail(min(length, 45.0), angle, x, y, visit.seeing, level)
 
 
 def _ordinary(rng: np.random.Generator) -> Subtraction:

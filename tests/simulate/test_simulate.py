@@ -229,7 +229,7 @@ def test_point_sources_keep_their_flux_and_width(fwhm):
 
 
 def test_trails_are_as_long_as_their_path():
-    image = trail(12.0, math.pi / 2, 0.0, 0.0, 2.0)
+    image = trail(12.0, math.pi / 2, 0.0, 0.0, 2.0, 1e-5)
     assert image.sum() == pytest.approx(1, abs=0.02)
     rows, columns = np.nonzero(image > image.max() / 2)
     assert np.ptp(rows) == pytest.approx(12, abs=1.5)
