@@ -28,6 +28,7 @@ PSF_SIDE: Final = 41
 _FIT: Final = slice(CENTRE - PSF_SIDE // 2, CENTRE + PSF_SIDE // 2 + 1)
 _APERTURE: Final = 12.0  # [pixel]
 _THRESHOLD: Final = 5.0
+_FAINT: Final = 18.0  # in units of noise times FWHM: a detection of 12 standard deviations
 _GROWN: Final = 2.4  # footprints, by so many standard deviations of the PSF
 _SMALLEST, _LARGEST = 30, STAMP_SIZE  # of stamps [pixel]; the survey's end at 102
 
@@ -53,16 +54,16 @@ class Scene:
         self.thing = thing
         self._galaxies: dict[int, np.ndarray] = {}
 
-    def through(self, visit: Visit, fwhm: float, x: float, y: float, level: float) -> Stamp:
+    def through(self, visit: Visit, fwhm: float, x: float, y: float, noise: float) -> Stamp:
         """The sources in a visit's band, with the thing (x, y) from the central pixel."""
         light: list[tuple[float, float, float, float]] = []  # x, y, flux, width of points
-        image = np.zeros(_SHAPE)
+        galaxies: np.ndarray | None = None
         for number, source in enumerate(self.thing.sources):
             flux = visit.flux(source.in_filter(visit.fid))
             radius = source.radius / SCALE
             point = flux * source.nucleus if source.kind == "galaxy" else flux
             extended = flux - point
-            if extended and flux < 60 * level * fwhm:
+            if extended and flux < _FAINT * fwhm * noise:
                 # too faint for its profile to show
                 light.append((source.x + x, source.y + y, extended, math.hypot(fwhm, 1.6 * radius)))
             elif extended:
@@ -70,18 +71,19 @@ class Scene:
                     self._galaxies[number] = sersic(
                         source.x, source.y, radius, source.index, source.axis_ratio, source.angle
                     )
-                image += extended * with_psf(self._galaxies[number], fwhm, x, y)
+                seen = extended * self._galaxies[number]
+                galaxies = seen if galaxies is None else galaxies + seen
             if point:
                 light.append((source.x + x, source.y + y, point, fwhm))
         across, down, fluxes, widths = np.array(light).reshape(-1, 4).T
-        return image + points(across, down, fluxes, widths, level)
+        image = points(across, down, fluxes, widths, 0.1 * noise)
+        return image if galaxies is None else image + with_psf(galaxies, fwhm, x, y)
 
     def pictures(self, rng: np.random.Generator, visit: Visit, x: float, y: float) -> Pictures:
         """Takes the pictures, with the thing (x, y) from the central pixel."""
         template = self.thing.place.templates[visit.band]
-        level = 0.1 * visit.noise
-        fixed = _stretched(self.through(visit, visit.seeing, x, y, level), visit.stretch)
-        coadd = self.through(visit, template.seeing, x, y, 0.3 * template.noise)
+        fixed = _stretched(self.through(visit, visit.seeing, x, y, visit.noise), visit.stretch)
+        coadd = self.through(visit, template.seeing, x, y, template.noise)
         coadd = _stretched(coadd, template.stretch)
         change = _stretched(self._change(visit, x, y), visit.stretch)
         if self.thing.defect is not None:  # no PSF blurs the detector's own
@@ -240,15 +242,13 @@ def _shape(
     dipole: bool,
 ) -> dict[str, Any]:
     """Moments [arcsec^2], and what follows from them; null where they cannot be measured."""
-    variance = (visit.seeing / 2.355) ** 2
-    psf = (variance + max(0.0, -visit.stretch), variance + max(0.0, visit.stretch))
-    found: dict[str, Any] = {
-        "ixxPSF": psf[0] * SCALE**2,
-        "iyyPSF": psf[1] * SCALE**2,
-        "ixyPSF": 0.0,
-        "shape_flag": True,
-    }
-    moments = _moments(image, variance + abs(visit.stretch) / 2, x, y)
+    variance = (visit.seeing / 2.355) ** 2 + abs(visit.stretch) / 2
+    # by the same measure, so that a point's are those of the PSF
+    psf = _moments(_stretched(moffat(0.0, 0.0, visit.seeing), visit.stretch), variance, 0.0, 0.0)
+    assert psf is not None
+    xx, yy, xy = (value * SCALE**2 for value in psf)
+    found: dict[str, Any] = {"ixxPSF": xx, "iyyPSF": yy, "ixyPSF": xy, "shape_flag": True}
+    moments = _moments(image, variance, x, y)
     if moments is None or rng.uniform() < (0.2 if dipole else 0.01):
         return found
     xx, yy, xy = (value * SCALE**2 for value in moments)
@@ -259,7 +259,7 @@ def _shape(
         "ixx": xx,
         "iyy": yy,
         "ixy": xy,
-        "extendedness": 1 / (1 + math.exp(min(60.0, max(-60.0, 2.2 - excess / 2)))),
+        "extendedness": 1 / (1 + math.exp(1.6 - 0.9 * math.asinh(excess / 2))),
         "trailLength": 1.32 * math.sqrt(6 * long),
         "trailAngle": math.degrees(math.atan2(2 * xy, xx - yy)) / 2,
     }
@@ -285,6 +285,17 @@ def _moments(
     if a <= 0 or b <= 0 or determinant <= 0:
         return None
     return float(b / determinant), float(a / determinant), float(-c / determinant)
+
+
+def beyond_edge(rng: np.random.Generator, images: Pictures) -> None:
+    """Takes away what lies beyond the detector's edge: a border of the stamp."""
+    width = CENTRE - _SMALLEST // 2 + int(rng.integers(1, 11))
+    turns = int(rng.integers(0, 4))
+    for plane in (
+        *(images.science, images.template, images.difference),
+        *(images.science_variance, images.template_variance, images.difference_variance),
+    ):
+        np.rot90(plane, turns)[:width] = np.nan
 
 
 def cut(image: Stamp, side: int, x: float, y: float) -> np.ndarray:

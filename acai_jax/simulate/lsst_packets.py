@@ -1,5 +1,6 @@
 """One simulated thing, visit by visit, as alert packets in LSST's schema 11.1."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -7,17 +8,41 @@ from typing import Any, Final
 
 import numpy as np
 
+from acai_jax.coordinates import GALACTIC
 from acai_jax.simulate.alert import NotDetectedError, SimulatedAlert
-from acai_jax.simulate.lsst_images import Pictures, Scene, cut, far_too_faint, measure
+from acai_jax.simulate.lsst_images import (
+    Pictures,
+    Scene,
+    beyond_edge,
+    cut,
+    far_too_faint,
+    measure,
+)
 from acai_jax.simulate.lsst_schema import empty_object, empty_source
-from acai_jax.simulate.lsst_sky import EXPOSURE_SECONDS, SCALE, THINGS, Thing, Visit, draw_visit
+from acai_jax.simulate.lsst_sky import (
+    EXPOSURE_SECONDS,
+    SCALE,
+    THINGS,
+    Thing,
+    Visit,
+    draw_visit,
+    plain_visits,
+)
 from acai_jax.surveys.lsst import LSST
 
 _ATTEMPTS: Final = 12  # at one alert, before another thing takes this one's place
 _LEAST_RELIABILITY: Final = 0.5  # below it nothing is sent
-_ROWS: Final = 60  # of earlier detections that a packet lists at the most; the newest
+_AT_EDGE: Final = 0.01  # share of the alerts
+_ROWS: Final = 60  # of earlier detections that a packet lists at the most
 _YEAR: Final = 365.25
 _BLOCK: Final = 2880
+_TILT: Final = math.radians(23.43928)  # of the Earth's axis
+_ECLIPTIC: Final = (
+    (1.0, 0.0, 0.0),
+    (0.0, math.cos(_TILT), math.sin(_TILT)),
+    (0.0, -math.sin(_TILT), math.cos(_TILT)),
+)
+Rotation = tuple[tuple[float, float, float], ...]
 _SOURCE: Final = empty_source()
 _OBJECT: Final = empty_object()
 
@@ -48,7 +73,7 @@ def thing_packets(
             rows = [*(before["prvDiaSources"] or ()), before["diaSource"]]
             own = [row for row in after["prvDiaSources"] or () if row["diaSourceId"] == 0]
             rows = sorted([*rows, *own], key=lambda row: row["midpointMjdTai"])
-            after["prvDiaSources"] = rows[-_ROWS:]
+            after["prvDiaSources"] = _listed(rows)
     for record in records:
         yield SimulatedAlert(label, kind, record)
 
@@ -76,6 +101,8 @@ def _alert(rng: np.random.Generator, scene: Scene, number: int) -> dict[str, Any
         images = scene.pictures(rng, visit, x, y)
         found = measure(rng, images, visit, thing.place.templates[visit.band], x, y)
         if found is not None:
+            if rng.uniform() < _AT_EDGE:
+                beyond_edge(rng, images)
             return _record(rng, thing, visit, images, found, number, x, y)
     raise NotDetectedError
 
@@ -177,8 +204,8 @@ def _history(
         *_times(rng, visit.jd - since - before, before, thing.place.visits, share_before),
         *_times(rng, visit.jd - since, since, thing.place.visits, share),
     ]
-    rows = [_earlier(rng, thing, jd, visit, source) for jd in sorted(times)]
-    listed = rows[-_ROWS:]
+    visits = plain_visits(rng, sorted(times))
+    rows = [_earlier(rng, thing, other, visit, source) for other in visits]
     first = min([visit.jd, *times])
     forced = _times(rng, first, min(visit.jd - first, _YEAR), thing.place.visits, 1.0)
     fluxes = [row["psfFlux"] for row in rows if row["band"] == visit.band]
@@ -202,11 +229,17 @@ def _history(
     }
     return {
         "diaObject": about,
-        "prvDiaSources": listed or None,
+        "prvDiaSources": _listed(rows) or None,
         "prvDiaForcedSources": [
-            _forced(rng, thing, jd, visit, source, number) for jd in sorted(forced)
+            _forced(rng, thing, other, visit, source, number)
+            for other in plain_visits(rng, sorted(forced))
         ],
     }
+
+
+def _listed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first row, which says since when, and the newest."""
+    return rows if len(rows) <= _ROWS else [rows[0], *rows[1 - _ROWS :]]
 
 
 def _times(
@@ -218,10 +251,9 @@ def _times(
 
 
 def _earlier(
-    rng: np.random.Generator, thing: Thing, jd: float, visit: Visit, source: dict[str, Any]
+    rng: np.random.Generator, thing: Thing, other: Visit, visit: Visit, source: dict[str, Any]
 ) -> dict[str, Any]:
-    """An earlier detection: its flux is the light curve's, and what it was seen by."""
-    other = draw_visit(rng, jd)
+    """An earlier detection: its flux is the light curve's."""
     flux, error = _flux_then(rng, thing, other, visit, source)
     return {
         **_SOURCE,
@@ -240,12 +272,11 @@ def _earlier(
 def _forced(
     rng: np.random.Generator,
     thing: Thing,
-    jd: float,
+    other: Visit,
     visit: Visit,
     source: dict[str, Any],
     number: int,
 ) -> dict[str, Any]:
-    other = draw_visit(rng, jd)
     flux, error = _flux_then(rng, thing, other, visit, source)
     return {
         "diaForcedSourceId": number,
@@ -277,18 +308,30 @@ def _flux_then(
 def _known_object(
     rng: np.random.Generator, thing: Thing, source: dict[str, Any], number: int
 ) -> dict[str, Any]:
+    """What the catalogue of orbits says of a known object."""
     ra, dec = (float(source[name] + rng.normal(0, 0.2) / 3600) for name in ("ra", "dec"))
+    length, _ = thing.trail
+    ecliptic, galactic = (_angles(source, rotation) for rotation in (_ECLIPTIC, GALACTIC))
     return {
         "ssObjectId": number,
         "designation": f"simulated {number}",
-        "eclLambda": 0.0,
-        "eclBeta": 0.0,
-        "galLon": 0.0,
-        "galLat": thing.place.latitude,
+        "eclLambda": ecliptic[0],
+        "eclBeta": ecliptic[1],
+        "galLon": galactic[0],
+        "galLat": galactic[1],
         "ephRa": ra,
         "ephDec": dec,
         "ephVmag": 31.4 - 2.5 * math.log10(abs(source["psfFlux"])) + float(rng.normal(0, 0.3)),
+        "ephRate": length * SCALE / EXPOSURE_SECONDS / 3600 * 86400,  # [deg/day]
     }
+
+
+def _angles(source: dict[str, Any], rotation: Rotation) -> tuple[float, float]:
+    """Longitude and latitude [deg] in other coordinates."""
+    ra, dec = (math.radians(source[name]) for name in ("ra", "dec"))
+    east = (math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec))
+    x, y, z = (sum(a * b for a, b in zip(row, east, strict=True)) for row in rotation)
+    return math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
 def fits(image: np.ndarray, variance: np.ndarray, psf: np.ndarray, turned: float) -> bytes:
@@ -328,11 +371,13 @@ def fits(image: np.ndarray, variance: np.ndarray, psf: np.ndarray, turned: float
     return b"".join(block + bytes(-len(block) % _BLOCK) for block in blocks)
 
 
+@functools.cache
 def _extension(bits: int, shape: tuple[int, ...]) -> tuple[str, ...]:
     plain = (_card("PCOUNT", 0), _card("GCOUNT", 1))
     return (_card("XTENSION", "'IMAGE   '"), *_axes(bits, shape), *plain)
 
 
+@functools.cache
 def _axes(bits: int, shape: tuple[int, ...]) -> tuple[str, ...]:
     height, width = shape
     named = (("BITPIX", bits), ("NAXIS", 2), ("NAXIS1", width), ("NAXIS2", height))

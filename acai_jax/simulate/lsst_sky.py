@@ -158,6 +158,17 @@ def draw_visit(rng: np.random.Generator, jd: float) -> Visit:
     )
 
 
+def plain_visits(rng: np.random.Generator, times: list[float]) -> list[Visit]:
+    """Visits at these times [JD], of which nothing matters but the band."""
+    numbers = rng.choice(len(_NAMES), len(times), p=_SHARES).tolist()
+    return [_plain_visit(jd, _NAMES[number]) for jd, number in zip(times, numbers, strict=True)]
+
+
+def _plain_visit(jd: float, band: str) -> Visit:
+    _, noise, _, fid = _BANDS[band]
+    return Visit(jd, fid, 5.9, 0.0, noise, _ZERO_POINT, 0.0, band=band)
+
+
 def _stretch(rng: np.random.Generator, seeing: float) -> float:
     """Of a PSF that wind and optics leave elliptical, by 0.05 to 0.3."""
     ellipticity = rng.choice((-1.0, 1.0)) * rng.uniform(0.05, 0.3)
@@ -284,7 +295,7 @@ def orphan(rng: np.random.Generator) -> Thing:
         sources = tuple(s for s in _around(rng, place, clear=8.0) if s.magnitude > 22.5)
         return Thing("o", "hostless", place, sources, *found, (0.7, 0.0))
     place = _draw_place(rng, _ecliptic)
-    magnitude = float(np.clip(23.3 - rng.exponential(1.5), 16.5, 23.6))
+    magnitude = float(np.clip(23.4 - rng.exponential(1.9), 16.0, 23.6))
     speed = rng.lognormal(math.log(0.5), 0.35)  # [arcsec/min]
     if rng.uniform() < 0.05:  # near the Earth
         speed = rng.uniform(4, 20)
@@ -305,7 +316,7 @@ def orphan(rng: np.random.Generator) -> Thing:
         (0.0, 0.0),
         trail,
         moving=True,
-        known=bool(rng.uniform() < 0.6),
+        known=bool(rng.uniform() < (0.9 if magnitude < 21.5 else 0.5)),
     )
 
 
