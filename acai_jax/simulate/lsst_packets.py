@@ -66,14 +66,16 @@ def thing_packets(
         record["diaSourceId"] = source["diaSourceId"] = first_id + index
         if record["ssSource"] is not None:
             record["ssSource"]["diaSourceId"] = first_id + index
-    for before, after in itertools.pairwise(records):  # each alert was a detection
-        if after["diaObject"] is not None:
-            seen = before["diaObject"]["nDiaSources"] + 1
-            after["diaObject"]["nDiaSources"] = max(after["diaObject"]["nDiaSources"], seen)
-            rows = [*(before["prvDiaSources"] or ()), before["diaSource"]]
-            own = [row for row in after["prvDiaSources"] or () if row["diaSourceId"] == 0]
-            rows = sorted([*rows, *own], key=lambda row: row["midpointMjdTai"])
-            after["prvDiaSources"] = _listed(rows)
+    histories = [record["prvDiaSources"] for record in records]
+    for index, before in enumerate(records[:-1]):
+        if histories[index + 1] is not None:  # each alert was a detection
+            last = before["diaSource"]["midpointMjdTai"]
+            since = [row for row in histories[index + 1] if row["midpointMjdTai"] > last]
+            histories[index + 1] = [*histories[index], before["diaSource"], *since]
+    for record, rows in zip(records, histories, strict=True):
+        if rows is not None:
+            record["diaObject"] = _object(record["diaSource"], rows)
+            record["prvDiaSources"] = _listed(rows) or None
     for record in records:
         yield SimulatedAlert(label, kind, record)
 
@@ -208,14 +210,25 @@ def _history(
     rows = [_earlier(rng, thing, other, visit, source) for other in visits]
     first = min([visit.jd, *times])
     forced = _times(rng, first, min(visit.jd - first, _YEAR), thing.place.visits, 1.0)
-    fluxes = [row["psfFlux"] for row in rows if row["band"] == visit.band]
-    fluxes.append(source["psfFlux"])
-    band = visit.band
+    return {
+        "diaObject": None,  # it sums up what is known in the end
+        "prvDiaSources": rows,
+        "prvDiaForcedSources": [
+            _forced(rng, thing, other, visit, source, number)
+            for other in plain_visits(rng, sorted(forced))
+        ],
+    }
+
+
+def _object(source: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What sums up an alert and the detections before it; statistics are those of its band."""
+    band = source["band"]
+    fluxes = [row["psfFlux"] for row in (*rows, source) if row["band"] == band]
     spread = float(np.std(fluxes)) if len(fluxes) > 1 else None
-    about = {
+    return {
         **_OBJECT,
-        "diaObjectId": number,
-        "validityStartMjdTai": visit.mjd_tai,
+        "diaObjectId": source["diaObjectId"],
+        "validityStartMjdTai": source["midpointMjdTai"],
         **{name: source[name] for name in ("ra", "raErr", "dec", "decErr", "ra_dec_Cov")},
         f"{band}_psfFluxMean": float(np.mean(fluxes)),
         f"{band}_psfFluxMeanErr": source["psfFluxErr"] / math.sqrt(len(fluxes)),
@@ -226,14 +239,6 @@ def _history(
         f"{band}_psfFluxErrMean": source["psfFluxErr"],
         f"{band}_scienceFluxMean": source["scienceFlux"],
         "nDiaSources": 1 + len(rows),
-    }
-    return {
-        "diaObject": about,
-        "prvDiaSources": _listed(rows) or None,
-        "prvDiaForcedSources": [
-            _forced(rng, thing, other, visit, source, number)
-            for other in plain_visits(rng, sorted(forced))
-        ],
     }
 
 
