@@ -18,6 +18,7 @@ import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.wcs import WCS
 from broker import Broker
 from confluent_kafka import Message
 from polars.testing import assert_frame_equal
@@ -33,7 +34,7 @@ from acai_jax.alerts.packet import AlertPacket, packet_from_record, packet_or_re
 from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.preprocess import alert_arrays
 from acai_jax.alerts.sources import Encoded, decode, read_alerts
-from acai_jax.alerts.stamps import decode_stamp, decode_variance
+from acai_jax.alerts.stamps import decode_stamp, decode_variance, north
 from acai_jax.errors import PacketError, Reject
 from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.network.bank import HeadBank, apply_heads, create_heads
@@ -51,6 +52,7 @@ from acai_jax.surveys.ztf import ZTF
 
 NAMES = LSST.inputs.features
 PRESETS: tuple[Preset, ...] = ("lsst", "lsst-snr")
+MOVING = {"diaObjectId": 0, "ssObjectId": 21163611628319314}
 HISTORY = ("diaObject", "prvDiaSources", "prvDiaForcedSources")
 
 
@@ -135,9 +137,18 @@ def bank() -> HeadBank:
 # Rules ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrong", [{"psfFlux": "bright"}, {"diaObject": 7}, {"prvDiaSources": 7}])
+def test_a_reject_has_the_objects_name_whatever_is_wrong(wrong):
+    for ids, name in (({}, "313853517453852677"), (MOVING, "sso21163611628319314")):
+        reject = packet_or_reject(record(**wrong, **ids))
+        assert isinstance(reject, Reject)
+        assert "wrong type" in reject.reason
+        assert (reject.alert_id, reject.object_id) == (170_112_044_513_099_777, name)
+
+
 def test_the_object_has_a_name():
     assert packet_from_record(record()).object_id == "313853517453852677"
-    moving = record(diaObjectId=0, ssObjectId=21163611628319314)
+    moving = record(**MOVING)
     assert packet_from_record(moving).object_id == "sso21163611628319314"
     both = packet_from_record(record(ssObjectId=7))
     assert (both.object_id, both.fields["ssObjectId"]) == ("313853517453852677", 7)
@@ -208,7 +219,7 @@ def test_no_feature_is_beyond_its_bounds_whatever_the_fluxes_are():
 def test_association_with_a_known_object_changes_no_feature():
     first = record(diaObject={"nDiaSources": 1, "g_psfFluxMean": 10_000.001, "g_psfFluxNdata": 1})
     first["prvDiaForcedSources"] = []
-    moving = record(diaObjectId=0, ssObjectId=21163611628319314)
+    moving = record(**MOVING)
     moving |= {"ssSource": {"ssObjectId": 21163611628319314}, "mpc_orbits": {"e": 0.1}}
     assert features_of(first) == features_of(moving)
     times = [{"midpointMjdTai": 61099.1447367893 + day} for day in range(9)]
@@ -442,6 +453,17 @@ def test_real_stamps_take_the_fast_path(records, monkeypatch):
         for name in LSST.cutouts:
             decode_stamp(raw[name], 102)
             decode_variance(raw[name], 102)
+
+
+def test_an_arrow_shows_where_north_is(records):
+    for raw in records[:5]:
+        with fits.open(io.BytesIO(raw["cutoutScience"])) as hdus:
+            wcs = WCS(hdus[0].header)
+        # the header names no kind of projection: its matrix is all that there is
+        expected = np.linalg.solve(wcs.pixel_scale_matrix, (0.0, 1.0))
+        np.testing.assert_allclose(north(raw["cutoutScience"]), expected / np.hypot(*expected))
+    assert north(cutout(np.ones((30, 30)))) is None
+    assert north(b"\x1f\x8bno gzip") is None
 
 
 def test_framed_messages_of_two_schemas_on_one_topic(folder, records):
