@@ -29,7 +29,6 @@ from jaxtyping import Array, Bool, Float
 
 from acai_jax.network.head_config import input_size
 
-
 ResultT = TypeVar("ResultT")
 
 # Two alerts' images after the first convolution take 0.4 MB: two layers fit in 1 MB of L2 cache.
