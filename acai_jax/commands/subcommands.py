@@ -10,6 +10,7 @@ from acai_jax.commands.evaluate import Evaluate
 from acai_jax.commands.export import Export
 from acai_jax.commands.fetch_night import FetchNight
 from acai_jax.commands.filter import Filter
+from acai_jax.commands.labels import Labels
 from acai_jax.commands.package import Package
 from acai_jax.commands.replay import Replay
 from acai_jax.commands.score import Score
@@ -30,6 +31,7 @@ COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
     "calibrate": Calibrate,
+    "labels": Labels,
     "stream": Stream,
     "replay": Replay,
     "filter": Filter,
