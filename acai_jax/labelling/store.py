@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import sqlite3
+import statistics
 import threading
 import time
 from collections import Counter
@@ -51,6 +52,7 @@ CREATE TRIGGER IF NOT EXISTS no_event_goes BEFORE DELETE ON events
 PRAGMA user_version = 1;
 """
 _VERSION: Final = 1
+_RECENT: Final = 50  # answers
 _BUSY_SECONDS: Final = 30.0
 # write-ahead logs need memory that all users of a file share, which a network disk has not
 _NETWORK_DISKS: Final = frozenset(
@@ -133,14 +135,18 @@ class Standing:
         # alert -> labeller -> answers that are not taken back, the last of which stands
         self._answers: dict[int, dict[str, list[Event]]] = {}
         self._skips: Counter[tuple[int, str]] = Counter()
+        self._done: dict[str, list[Event]] = {}
 
     def add(self, event: Event) -> None:
         """Adds the next event."""
         answers = self._answers.setdefault(event.alert_id, {}).setdefault(event.labeller, [])
+        done = self._done.setdefault(event.labeller, [])
         if event.action == "undo":
-            answers[:] = (each for each in answers if each.request != event.undoes)
+            for each in (answers, done):
+                each[:] = (answer for answer in each if answer.request != event.undoes)
         else:
             answers.append(event)
+            done.append(event)
             self._skips[event.alert_id, event.labeller] += event.action == "skip"
 
     def answers(self, alert_id: int) -> dict[str, Event]:
@@ -161,6 +167,17 @@ class Standing:
     def skips(self, alert_id: int, labeller: str) -> int:
         """How often a labeller has skipped an alert."""
         return self._skips[alert_id, labeller]
+
+    def last(self, labeller: str) -> Event | None:
+        """What a labeller did last and has not undone."""
+        done = self._done.get(labeller)
+        return done[-1] if done else None
+
+    def labels_per_minute(self, labeller: str) -> float | None:
+        """How fast a labeller gives labels: by the median time of the last ones."""
+        last = self._done.get(labeller, [])[-_RECENT:]
+        seconds = [each.seconds for each in last if each.label is not None and each.seconds]
+        return 60 / statistics.median(seconds) if seconds else None
 
     def missing(self, alert_id: int, opinions: int) -> int:
         """How many more answers an alert needs.
