@@ -28,8 +28,9 @@ class Label:
     """where the alerts' packets lie; by default where they were scored."""
     labels: tuple[str, ...] = CLASSES
     """the labels that can be given."""
-    labeller: str = dataclasses.field(default_factory=getpass.getuser)
-    """who labels; others add "&as=NAME" to the address, or name themselves on the page."""
+    labeller: str | None = None
+    """who labels, by default your login name; others add "&as=NAME" to the address, or name
+    themselves on the page."""
     overlap: float = 0.1
     """share of the alerts that a second labeller is asked for, without knowing the first label."""
     port: int = 8765
@@ -69,7 +70,7 @@ class Label:
             store,
             labels=self.labels,
             overlap=self.overlap,
-            labeller=self.labeller,
+            labeller=self.labeller or _login_name(),
             title=f"Label {self.queue.stem}",
         )
         cards.make_ahead()
@@ -81,3 +82,10 @@ class Label:
                 pass
             server.close()
         store.close()
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # containers may have no name for their user
+        return "labeller"

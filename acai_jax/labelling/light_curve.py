@@ -11,6 +11,7 @@ _DETECTED: Final = 3.0  # of a flux, in units of its error
 _LIMIT: Final = 5.0
 _MOST_POINTS: Final = 500
 _SAME_TIME: Final = 5  # decimals of a day: about a second
+_SENTINEL: Final = -999.0
 _POGSON: Final = 2.5 / math.log(10)
 
 
@@ -95,7 +96,7 @@ def _number(value: object) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) and number > -900 else None
+    return number if math.isfinite(number) and number != _SENTINEL else None
 
 
 def summary(points: list[Point]) -> str:
@@ -103,10 +104,9 @@ def summary(points: list[Point]) -> str:
 
     Example:
         >>> summary([Point(-2.0, "g", 20.0, None, "limit"), Point(0.0, "r", 18.5, 0.1, "positive")])
-        'Light curve: 1 detection (r 18.5 mag) and 1 limit in 2.0 days.'
+        'Light curve: 1 detection (r 18.5 mag), 1 limit, in 2.0 days.'
     """
     detections = [point for point in points if point.kind != "limit"]
-    limits = len(points) - len(detections)
     if not points:
         return "Light curve: no measurements."
     ranges = []
@@ -115,10 +115,13 @@ def summary(points: list[Point]) -> str:
         ends = dict.fromkeys(f"{value:.1f}" for value in (min(values), max(values)))
         ranges.append(f"{band} {' to '.join(ends)} mag")
     negative = sum(point.kind == "negative" for point in detections)
-    counts = f"{_count(len(detections), 'detection')} ({', '.join(ranges) or 'none'})"
-    fading = f", {negative} of them negative" if negative else ""
+    said = [f"{_count(len(detections), 'detection')} ({', '.join(ranges) or 'none'})"]
+    if negative:
+        said.append(f"{negative} of them negative")
+    if len(detections) < len(points):
+        said.append(_count(len(points) - len(detections), "limit"))
     days = points[-1].days - points[0].days
-    return f"Light curve: {counts}{fading} and {_count(limits, 'limit')} in {days:.1f} days."
+    return f"Light curve: {', '.join(said)}{f', in {days:.1f} days' if days else ''}."
 
 
 def _count(number: int, name: str) -> str:

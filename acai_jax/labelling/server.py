@@ -318,6 +318,7 @@ class LabelServer:
 
     Attributes:
         url: for the browser, with the token.
+        port: that it listens on.
     """
 
     def __init__(self, session: Session, port: int) -> None:
@@ -325,10 +326,11 @@ class LabelServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind(("127.0.0.1", port))
+            self._socket.listen(128)  # who comes before the thread has begun waits for it
         except (OSError, OverflowError) as error:
             self._socket.close()
             raise OutputError(f"cannot listen on port {port}: {error}") from None
-        port = self._socket.getsockname()[1]
+        self.port = port = self._socket.getsockname()[1]
         token = new_token()
         self.url = f"http://127.0.0.1:{port}/?token={token}"
         config = uvicorn.Config(

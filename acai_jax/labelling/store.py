@@ -341,8 +341,12 @@ class LabelStore:
         now = time.time() if now is None else now
         with self._lock, _clear_errors(self.path), _transaction(self._leases):
             standing = self._refreshed()
-            query = "SELECT alert_id FROM leases WHERE until > ? AND labeller <> ?"
-            others = Counter(row[0] for row in self._leases.execute(query, (now, labeller)))
+            query = "SELECT alert_id, labeller FROM leases WHERE until > ? AND labeller <> ?"
+            others = Counter(
+                alert_id
+                for alert_id, other in self._leases.execute(query, (now, labeller))
+                if other not in standing.answers(alert_id)
+            )
             wanted = [
                 alert_id
                 for alert_id in queue

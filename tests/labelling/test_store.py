@@ -112,7 +112,10 @@ def test_two_labellers_get_no_alert_both_unless_it_needs_two_opinions(store):
 
 def test_alerts_without_a_clear_label_go_to_one_more_labeller(store):
     both = lambda alert_id: 2  # noqa: E731
-    store.append([event("a", label="h"), event("b", labeller="bob", label="n")])
+    assert store.take("ann", [7], 1, both) == [7]
+    store.append([event("a", label="h")])
+    assert store.take("bob", [7], 1, both) == [7]  # who has answered holds it no more
+    store.append([event("b", labeller="bob", label="n")])
     assert store.take("ann", [7], 1, both) == []
     assert store.take("cyd", [7], 1, both) == [7]
     store.append([event("c", labeller="cyd", label="n")])

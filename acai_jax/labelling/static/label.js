@@ -19,8 +19,7 @@ let unsaved = JSON.parse(localStorage.getItem(STORED) ?? "[]"); // [labeller, ev
 let exhausted = false, loading = false, saving = false, trouble = "", since = performance.now();
 let inGrid = false;
 
-const held = (id) => upcoming.some((card) => card.id === id) ||
-  unsaved.some(([who, event]) => who === labeller() && event.alert === id && event.action !== "undo");
+let meanwhile = new Set(); // alerts that were answered while the server was asked for more
 
 // --- server --------------------------------------------------------------------------------------
 
@@ -43,12 +42,14 @@ const fetchMore = async () => {
   loading = true;
   const who = labeller();
   try {
-    const have = upcoming.map((card) => card.id);
-    const found = await post("/api/next", { labeller: who, count: wanted, have });
+    meanwhile = new Set();
+    const have = [...upcoming.map((card) => card.id), ...unsaved.map(([, event]) => event.alert)];
+    const found = await post("/api/next", { labeller: who, count: Math.min(100, wanted + unsaved.length), have });
     if (who !== labeller()) return;
     trouble = "";
-    const fresh = found.alerts.filter((card) => !held(card.id));
-    exhausted = !fresh.length && !unsaved.length;
+    const fresh = found.alerts.filter((card) =>
+      !meanwhile.has(card.id) && !upcoming.some((other) => other.id === card.id));
+    exhausted = !fresh.length && !unsaved.length && !meanwhile.size;
     for (const card of fresh) prepare(card);
     const wasEmpty = !upcoming.length;
     upcoming.push(...fresh);
@@ -142,6 +143,7 @@ const answer = (action, label, name) => {
   cards.forEach((card, place) => {
     upcoming.splice(upcoming.indexOf(card), 1);
     done.push([events[place].request, card]);
+    meanwhile.add(card.id);
   });
   exhausted = false;
   show();
@@ -181,7 +183,8 @@ const show = () => {
 const showCard = (card) => {
   byId("object").textContent = card.object;
   byId("picture").replaceChildren(card.image ?? card.alt);
-  byId("light-curve").replaceChildren(drawLightCurve(card.light_curve, card.light_curve_summary));
+  const plot = byId("light-curve"), { light_curve: points, light_curve_summary: summary } = card;
+  plot.replaceChildren(drawLightCurve(points, summary, plot.clientWidth));
   byId("light-curve-summary").textContent = card.light_curve_summary;
   byId("facts").replaceChildren(
     ...card.facts.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
@@ -233,7 +236,7 @@ const showUnsaved = () => {
   byId("unsaved").textContent = unsaved.length ? `${unsaved.length} unsaved. ${trouble}` : trouble;
 };
 const reveal = ({ object, scores }) => {
-  say(`${object}: ${scores.map(([head, score]) => `${head} ${score}`).join(", ")}.`);
+  say(`${object} has the scores ${scores.map(([head, score]) => `${head} ${score}`).join(", ")}.`);
 };
 
 // --- keys and buttons ----------------------------------------------------------------------------
@@ -293,7 +296,6 @@ byId("help").addEventListener("close", () => {
   show();
   fetchMore();
 });
-addEventListener("beforeunload", (event) => { if (unsaved.length) event.preventDefault(); });
 
 show();
 showUnsaved();

@@ -1,7 +1,7 @@
 "use strict";
 // The light curve of an alert as an SVG: [days, band, magnitude, error, kind] of each point.
 const drawLightCurve = (() => {
-  const WIDTH = 560, HEIGHT = 210, LEFT = 44, RIGHT = 10, TOP = 22, BOTTOM = 34;
+  const HEIGHT = 210, LEFT = 44, RIGHT = 10, TOP = 22, BOTTOM = 34;
   const make = (name, attributes, text) => {
     const found = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
@@ -17,7 +17,8 @@ const drawLightCurve = (() => {
     for (let each = Math.ceil(low / by) * by; each <= high + 1e-9; each += by) found.push(each);
     return found.map((each) => [each, each.toFixed(by < 1 ? Math.ceil(-Math.log10(by)) : 0)]);
   };
-  return (points, summary) => {
+  return (points, summary, room) => { // room: the width there is, so that text keeps its size
+    const WIDTH = Math.max(280, Math.min(640, room || 560));
     const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": summary });
     if (!points.length) {
       svg.append(make("text", { x: WIDTH / 2, y: HEIGHT / 2, class: "middle" }, "no history"));
