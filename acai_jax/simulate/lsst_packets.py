@@ -152,8 +152,8 @@ def _record(
         "ssSource": _known_object(rng, thing, source, number) if known else None,
         "mpc_orbits": None,
         **{
-            name: fits(*(cut(plane, side, x, y) for plane in planes[:2]), planes[2], turned)
-            for name, planes in packed.items()
+            name: fits(cut(image, side, x, y), cut(variance, side, x, y), psf, turned)
+            for name, (image, variance, psf) in packed.items()
         },
     }
 
