@@ -51,6 +51,7 @@ class Package(Decoding):
         from absl import logging
 
         from acai_jax.datasets.builders import builder_class
+        from acai_jax.datasets.builders.base import AcaiConfig
 
         limit = RejectLimit(self.max_rejects)
         if self.config != "simulated" and (not self.sources or self.labels is None):
@@ -64,9 +65,11 @@ class Package(Decoding):
             raise DatasetError(
                 f"no config {self.config} in {builder_type.name}; there are: {known}"
             )
+        standard = builder_type.builder_configs[self.config]
+        assert isinstance(standard, AcaiConfig)
         builder = builder_type(
             data_dir=self.data_dir,
-            config=builder_type.builder_configs[self.config].like(
+            config=standard.like(
                 preset=self.preset,
                 public_only=False if self.all_programs else None,
                 count=self.count,
