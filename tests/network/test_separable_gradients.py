@@ -103,7 +103,7 @@ def test_the_first_of_tied_maxima_takes_the_gradient():
 
 
 def test_batched_weights_give_each_head_what_it_gives_alone():
-    blocks, x = random_block(SECOND, 2, 2), random_images(2, 2, 4, 28, 28, 16)
+    blocks, x = random_block(SECOND, 2, 2), random_images(2, 2, 4, 8, 8, 16)
     together = jit(jax.vmap(jax.vmap(gradients(fast_cpu_block))))(blocks, x)
     shared = jit(jax.vmap(gradients(fast_cpu_block), in_axes=(0, None)))
     for seed in range(2):
@@ -118,7 +118,7 @@ def test_batched_weights_give_each_head_what_it_gives_alone():
 
 def test_gradients_of_summed_batched_losses():
     """jax.grad outside jax.vmap, as for the mean loss of a bank."""
-    blocks, x = random_block(SECOND, 2), random_images(2, 2, 28, 28, 16)
+    blocks, x = random_block(SECOND, 2), random_images(2, 2, 8, 8, 16)
 
     def bank_loss(function):
         return lambda blocks: (jax.vmap(function)(blocks, x) ** 2).sum()
@@ -148,7 +148,7 @@ def test_unused_gradient_of_the_images_is_not_computed_and_fences_stay():
 
 
 def test_nan_weights_give_nan_gradients_of_that_head_only():
-    blocks, x = random_block(SECOND, 2), random_images(2, 4, 28, 28, 16)
+    blocks, x = random_block(SECOND, 2), random_images(2, 4, 8, 8, 16)
     spoilt = blocks._replace(bias_1=blocks.bias_1.at[1].set(jnp.nan))
     program = jit(jax.vmap(gradients(fast_cpu_block)))
     _, (weights, images) = program(spoilt, x)
