@@ -103,6 +103,9 @@ def _record_or_reject(
     if stable_hash(alert.object_id) != wanted.name[row]:
         reason = f"other object: labels.csv names another than {alert.object_id}"
         return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
+    if wanted.shard[row] == len(plan.shards):
+        reason = "active pick: validation and test take random draws only"
+        return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
     public = alert.survey.public.items()
     if plan.public_only and any(alert.fields[name] != value for name, value in public):
         return None

@@ -70,7 +70,8 @@ class Wanted:
         alert_id: (n,) int64.
         name: (n,) uint64, the stable hash of the object's name.
         label: (n,) uint64, a code; see `BuildPlan.classes`.
-        shard: (n,) uint64, an index into `BuildPlan.shards`.
+        shard: (n,) uint64, an index into `BuildPlan.shards`; beyond them, of alerts that a model
+            chose to be labelled and that do not belong to training: they are left out.
     """
 
     alert_id: np.ndarray
@@ -107,14 +108,19 @@ def make_plan(
     alert_ids = table["alert_id"].to_numpy()
     keys = table["object_id"] if split_by == survey.object_id else map(str, alert_ids)
     splits = [split_of(key) for key in keys]
-    sizes = collections.Counter(splits)
+    # a test that a model has chosen says nothing of other alerts
+    left_out = [
+        split != "train" and alert_id in labels.active
+        for split, alert_id in zip(splits, table["alert_id"], strict=True)
+    ]
+    sizes = collections.Counter(s for s, out in zip(splits, left_out, strict=True) if not out)
     counts = {split: math.ceil(sizes[split] / SHARD_RECORDS) for split in SPLITS}
     shards = tuple((split, number) for split in SPLITS for number in range(counts[split]))
     first = {split: shards.index((split, 0)) for split in SPLITS if counts[split]}
     shard = [
         # equal ranges of the hash that sorts records: one after the other, shards are sorted too
-        first[split] + (stable_hash(str(alert_id)) * counts[split] >> 64)
-        for split, alert_id in zip(splits, alert_ids, strict=True)
+        len(shards) if out else first[split] + (stable_hash(str(alert_id)) * counts[split] >> 64)
+        for split, alert_id, out in zip(splits, alert_ids, left_out, strict=True)
     ]
     columns = (
         alert_ids.view(np.uint64),
