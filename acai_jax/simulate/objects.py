@@ -98,9 +98,11 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
         )
     else:
-        magnitude = float(np.clip(rng.normal(18.0, 0.85), 15.5, 20))
-        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
+        magnitude = float(np.clip(rng.normal(17.8, 0.85), 15.5, 20))
+        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.1
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
+        if kind == "tidal disruption":  # stars crowd the centres of their hosts, and Gaia sees most
+            centre = dataclasses.replace(centre, index=float(rng.uniform(2.5, 5)))
     centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
         light, start, duration = _tidal_disruption(rng, float(rng.normal(19.0, 0.5)))
@@ -246,7 +248,7 @@ def _random_walk(
     periods = 10 ** rng.uniform(1.5, 3.2, 6)
     phases = rng.uniform(0, 2 * math.pi, 6)
     amplitudes = 0.13 * np.sqrt(periods / 300) * rng.standard_normal(6)
-    drift = rng.normal(0, 0.4)  # since the reference was taken
+    drift = rng.normal(0, 0.55)  # since the reference was taken
     faint = -2.5 * math.log10(share)
 
     def light(exposure: Exposure) -> float:
