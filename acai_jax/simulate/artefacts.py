@@ -89,7 +89,7 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
             width=float(width),
         )
     else:
-        defect = _DEFECTS[kind]
+        defect = DEFECTS[kind]
     clouds = {"cloud": 1.0, "bright star": 0.3}.get(kind, 0.04)
     detected = float(rng.beta(*_KINDS[kind][1]))
     return Bogus(kind, pointing, tuple(sources), subtraction, defect, detected, clouds)
@@ -140,12 +140,13 @@ def _ghost(rng: np.random.Generator, exposure: Exposure) -> np.ndarray:
     return image + points(centre, centre, flux, rng.uniform(3, 7), 0.1)
 
 
-_DEFECTS: Final[dict[str, Defect]] = {
+DEFECTS: Final[dict[str, Defect]] = {
     "cosmic ray": _cosmic_ray,
     "bad column": _bad_column,
     "hot pixels": _hot_pixels,
     "ghost": _ghost,
 }
+"""What detectors and optics do, by name."""
 
 
 def draw_missing(rng: np.random.Generator, share: float) -> np.ndarray:

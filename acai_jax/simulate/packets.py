@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from isal import igzip
 
+from acai_jax.simulate.alert import NotDetectedError, SimulatedAlert
 from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
 from acai_jax.simulate.catalogues import (
     catalogue_entries,
@@ -48,24 +49,6 @@ _ATTEMPTS: Final = 12  # at one alert, before another object takes this one's pl
 _PATCH: Final = (9, 9)  # pixels that a first look takes in
 _PREVIOUS_DAYS: Final = 30.0
 _PREVIOUS: Final = previous_fields()
-
-
-class SimulatedAlert(NamedTuple):
-    """One alert and the truth about it.
-
-    Attributes:
-        label: its class, one of CLASSES.
-        kind: what it is: "supernova", "asteroid", "cosmic ray", ...
-        record: the packet, for an Avro writer with `alert_schema()`.
-    """
-
-    label: str
-    kind: str
-    record: dict[str, Any]
-
-
-class NotDetectedError(Exception):
-    """The object is too faint for an alert; another must be drawn."""
 
 
 def object_packets(
