@@ -114,6 +114,7 @@ def draw_curves(found: SweepResult) -> Picture:
             axes.plot(
                 range(1, len(curve) + 1),
                 curve,
+                marker=".",
                 color=_WINNER if won else theme.line,
                 linewidth=2 if won else 0.8,
                 alpha=1 if won else 0.7,
@@ -162,9 +163,11 @@ def draw_cost(found: SweepResult) -> Picture:
                 textcoords="offset points",
                 fontsize=8,
             )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        works = list(map(work, final))
+        if max(works) > 5 * min(works):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         axes.set_xlabel("multiplications for an alert and a head [million]")
         axes.set_ylabel("validation loss")
         axes.grid(color=theme.line, alpha=0.3, linewidth=0.6)
