@@ -9,12 +9,12 @@ from flax import nnx
 def nnx_separable_conv(
     depthwise: jax.Array, pointwise: jax.Array, bias: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
-    """A grouped 3x3 convolution and a 1x1 one: (3, 3, c), (c, o), (o,) -> images to images."""
+    """A grouped convolution and a 1x1 one: (i, j, c), (c, o), (o,) -> images to images."""
     inputs, outputs = pointwise.shape
     grouped = nnx.Conv(
         inputs,
         inputs,
-        (3, 3),
+        depthwise.shape[:2],
         padding="VALID",
         feature_group_count=inputs,
         use_bias=False,

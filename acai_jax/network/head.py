@@ -65,12 +65,13 @@ class Head(nnx.Module):
 
         def conv(inputs: int, outputs: int) -> nnx.Module:
             if config.convolution == "separable":
-                return SeparableConv(inputs, outputs, precision=precision, rngs=rngs)
+                size = config.kernel_size
+                return SeparableConv(inputs, outputs, size, precision=precision, rngs=rngs)
             kernel_init = nnx.initializers.glorot_uniform()
             return nnx.Conv(
                 inputs,
                 outputs,
-                (3, 3),
+                (config.kernel_size, config.kernel_size),
                 padding="VALID",
                 kernel_init=kernel_init,
                 precision=precision,
@@ -78,14 +79,17 @@ class Head(nnx.Module):
             )
 
         blocks = len(config.filters) // 2
-        if input_size(blocks, inputs.stamp) is None:
-            raise ValueError(f"stamps of {inputs.stamp} pixels are too small for {config.filters}")
+        if input_size(blocks, inputs.stamp, config.kernel_size) is None:
+            raise ValueError(
+                f"stamps of {inputs.stamp} pixels are too small for {len(config.filters)} "
+                f"convolutions of {config.kernel_size} pixels"
+            )
         self.config, self.inputs = config, inputs
         widths = (len(inputs.features), *config.dense_units)
         channels = (len(inputs.channels), *config.filters)
         image_features = channels[-1]
         if config.reduction == "flatten":
-            image_features *= output_size(blocks, inputs.stamp) ** 2
+            image_features *= output_size(blocks, inputs.stamp, config.kernel_size) ** 2
         for place, (before, after) in enumerate(itertools.pairwise(widths), 1):
             setattr(self, f"dense_{place}", dense(before, after))
         self.convs = nnx.List(map(conv, channels[:-1], channels[1:]))
@@ -124,7 +128,8 @@ class Head(nnx.Module):
         dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, "b o"]:
         """The convolutional branch."""
-        size = input_size(len(self.convs) // 2, self.inputs.stamp)
+        blocks = len(self.convs) // 2
+        size = input_size(blocks, self.inputs.stamp, self.config.kernel_size)
         x = triplets[:, :size, :size]
         for index in range(0, len(self.convs), 2):
             dropout_key = None if key is None else jax.random.fold_in(key, index + 1)
@@ -133,7 +138,7 @@ class Head(nnx.Module):
 
     def _block(self, index: int, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
         """Two convolutions and a pool, on a CPU in the faster form where there is one."""
-        if jax.default_backend() == "cpu" and has_fast_form(self.config):
+        if jax.default_backend() == "cpu" and has_fast_blocks(self.config):
             return fast_cpu_block(block_weights(head_weights(self), index), x)
         activation = _ACTIVATIONS[self.config.activation]
         for conv in self.convs[index : index + 2]:
@@ -232,11 +237,13 @@ def block_weights(weights: Mapping[str, Any], index: int) -> SeparableConvBlock:
     )
 
 
+def has_fast_blocks(config: HeadConfig) -> bool:
+    """Whether there is a faster form of the convolutions for CPUs."""
+    kind = (config.convolution, config.kernel_size, config.activation)
+    return kind == ("separable", 3, "relu")
+
+
 def has_fast_form(config: HeadConfig) -> bool:
-    """Whether there is a faster form for CPUs: of the published kind of network."""
-    return (
-        config.convolution == "separable"
-        and config.activation == "relu"
-        and config.reduction == "average"
-        and len(config.filters) == 4
-    )
+    """Whether there is a faster form of the whole branch: of the published kind of network."""
+    kind = (config.reduction, len(config.filters))
+    return has_fast_blocks(config) and kind == ("average", 4)

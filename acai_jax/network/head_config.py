@@ -18,7 +18,8 @@ class HeadConfig:
         dense_units: widths of the layers that read the features, one or more.
         dense_dropout: dropout rate between them.
         filters: output channels of each convolution; a 2x2 max pool follows every second one.
-        convolution: depthwise separable or regular 3x3 convolutions.
+        convolution: depthwise separable or regular ones.
+        kernel_size: pixels along each side of the convolutions' kernels.
         conv_dropout: dropout rate after each pool.
         reduction: average the last feature map over its pixels, or flatten it.
         head_units: width of the layer that joins features and image.
@@ -34,6 +35,7 @@ class HeadConfig:
     dense_dropout: float = 0.25
     filters: tuple[int, ...] = (16, 16, 32, 32)
     convolution: Literal["separable", "regular"] = "separable"
+    kernel_size: int = 3
     conv_dropout: float = 0.25
     reduction: Literal["average", "flatten"] = "average"
     head_units: int = 16
@@ -42,15 +44,20 @@ class HeadConfig:
     def __post_init__(self) -> None:
         blocks = len(self.filters) // 2
         largest = max(each.inputs.stamp for each in SURVEYS.values())
-        if not self.filters or len(self.filters) % 2 or input_size(blocks, largest) is None:
-            raise ValueError(f"filters must be pairs, one to three of them: {self.filters}")
+        if not self.filters or len(self.filters) % 2:
+            raise ValueError(f"filters must be pairs: {self.filters}")
+        if self.kernel_size < 1 or input_size(blocks, largest, self.kernel_size) is None:
+            raise ValueError(
+                f"no stamp has room for {len(self.filters)} convolutions of {self.kernel_size} "
+                f"pixels, with a pool after every second one"
+            )
         if not self.dense_units or min(*self.dense_units, *self.filters, self.head_units) < 1:
             raise ValueError(f"every layer needs a unit or more: {self}")
         if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
             raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
 
 
-def input_size(blocks: int, stamp: int) -> int | None:
+def input_size(blocks: int, stamp: int, kernel_size: int = 3) -> int | None:
     """Rows and columns of stamps that reach the output of `blocks` blocks; None for none.
 
     'Valid' convolutions and floor pooling drop the last rows and columns, so they need not be
@@ -60,19 +67,19 @@ def input_size(blocks: int, stamp: int) -> int | None:
         >>> input_size(2, stamp=63)
         60
     """
-    size = output_size(blocks, stamp)
+    size = output_size(blocks, stamp, kernel_size)
     if size < 1:
         return None
     for _ in range(blocks):
-        size = 2 * size + 4
+        size = 2 * size + 2 * (kernel_size - 1)
     return size
 
 
-def output_size(blocks: int, stamp: int) -> int:
+def output_size(blocks: int, stamp: int, kernel_size: int = 3) -> int:
     """Rows and columns of the feature map after `blocks` blocks."""
     size = stamp
     for _ in range(blocks):
-        size = (size - 4) // 2
+        size = (size - 2 * (kernel_size - 1)) // 2
     return size
 
 

@@ -11,20 +11,26 @@ from acai_jax.surveys.base import Inputs
 
 
 class SeparableConv(nnx.Module):
-    """A 3x3 depthwise convolution, then a pointwise one, with bias and without padding."""
+    """A depthwise convolution, then a pointwise one, with bias and without padding."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, precision: str = "float32", rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        size: int = 3,
+        *,
+        precision: str = "float32",
+        rngs: nnx.Rngs,
     ) -> None:
         initialise = nnx.initializers.glorot_uniform()
         # drawn in the shape that Keras gives it, which sets the scale
-        depthwise = initialise(rngs.params(), (3, 3, inputs, 1))[..., 0]
+        depthwise = initialise(rngs.params(), (size, size, inputs, 1))[..., 0]
         self.depthwise = nnx.Param(depthwise)
         self.pointwise = nnx.Param(initialise(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.precision = precision
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h-2 w-2 o"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
         """The convolution, without activation."""
         weights = (self.depthwise[...], self.pointwise[...], self.bias[...])
         return separable_conv(x, *weights, self.precision)

@@ -58,38 +58,39 @@ class SeparableConvBlock(NamedTuple):
 
 
 def depthwise_conv(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c"]
-) -> Float[Array, "b h-2 w-2 c"]:
-    """'valid' 3x3 depthwise convolution, as nine shifted multiply-adds."""
-    height, width = x.shape[1] - 2, x.shape[2] - 2
+    x: Float[Array, "b h w c"], kernel: Float[Array, "i j c"]
+) -> Float[Array, "b h-i+1 w-j+1 c"]:
+    """'valid' depthwise convolution, as shifted multiply-adds, one for each pixel of the kernel."""
+    rows, columns = kernel.shape[:2]
+    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
 
     def tap(i: int, j: int) -> Array:
         return x[:, i : i + height, j : j + width] * kernel[None, i : i + 1, j : j + 1]
 
-    return reduce(jnp.add, [tap(i, j) for i in range(3) for j in range(3)])
+    return reduce(jnp.add, [tap(i, j) for i in range(rows) for j in range(columns)])
 
 
 def separable_conv(
     x: Float[Array, "b h w c"],
-    depthwise: Float[Array, "3 3 c"],
+    depthwise: Float[Array, "i j c"],
     pointwise: Float[Array, "c o"],
     bias: Float[Array, " o"],
     precision: str = "float32",
-) -> Float[Array, "b h-2 w-2 o"]:
+) -> Float[Array, "b h-i+1 w-j+1 o"]:
     """'valid' separable convolution of one head, without activation.
 
-    Depthwise 3x3 with multiplier 1, then 1x1, then the bias, as `SeparableConv2D` in Keras does.
+    Depthwise with multiplier 1, then 1x1, then the bias, as `SeparableConv2D` in Keras does.
 
     Args:
-        x: images, float32, at least 3x3 pixels.
-        depthwise: one 3x3 kernel for each input channel.
+        x: images, float32, no smaller than the kernel.
+        depthwise: one kernel for each input channel.
         pointwise: the 1x1 kernel.
         bias: one number for each output channel.
         precision: of the 1x1 convolution, as in `jax.lax.Precision`. Accelerators are faster with
             less than float32, and lose 1e-5 parity.
 
     Returns:
-        Images (b, h - 2, w - 2, o), float32.
+        Images, float32.
 
     Example:
         >>> x = jnp.ones((2, 63, 63, 3))

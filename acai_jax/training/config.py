@@ -70,6 +70,9 @@ class Config:
             others keep every byte.
         ensemble: heads trained for each class, from seeds that follow `seed`; their scores are
             averaged, and say how far they disagree.
+        folds: parts of the training split's objects. With two or more, heads of each class are
+            trained without each part in turn, and each training alert gets the score of those
+            that have not seen its object, in `out_of_fold.parquet`.
         warm_start: start from the weights, and the feature norm, that `init` has for a head.
         seed: of weights, of the choice of negatives, of the order of the data, and of dropout.
         model: hyperparameters of the heads.
@@ -117,6 +120,7 @@ class Config:
     )
     init: Path | None = None
     ensemble: int = 1
+    folds: int = 1
     warm_start: bool = False
     seed: int = 0
     model: HeadConfig = dataclasses.field(default_factory=HeadConfig)
@@ -153,7 +157,7 @@ class Config:
             raise ValueError(
                 f"plateau_factor is {self.plateau_factor}; it must lie between 0 and 1"
             )
-        if self.seed + self.ensemble > 2**32:
+        if self.seed + self.members > 2**32:
             raise ValueError(f"seed is {self.seed}; the last one must be below 2**32")
         if self.microbatch is not None and self.batch_size % self.microbatch:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.microbatch}")
@@ -175,6 +179,11 @@ class Config:
         if unknown := set(names) - set(self.heads):
             raise ValueError(f"{field} names {sorted(unknown)}, not among heads {self.heads}")
 
+    @property
+    def members(self) -> int:
+        """Heads of each class."""
+        return self.ensemble * self.folds
+
     def labels(self, head: str) -> tuple[str, ...]:
         """The labels that are positives of a head."""
         return self.positives.get(head, (head,))
@@ -187,6 +196,7 @@ class Config:
 _LEAST = {
     "seed": 0,
     "ensemble": 1,
+    "folds": 1,
     "batch_size": 1,
     "plateau_patience": 1,
     "patience": 1,

@@ -27,6 +27,8 @@ class Member:
         max_epochs: it stops after these in each round.
         without: features that it does not look at.
         dropout: rates in the dense and the convolutional branch.
+        fold: of the training split's objects, the part that it does not train on, and how many
+            parts there are; None where it trains on all.
 
     Example:
         >>> from acai_jax.training.config import Config
@@ -48,16 +50,18 @@ class Member:
     max_epochs: int
     without: tuple[str, ...]
     dropout: tuple[float, float]
+    fold: tuple[int, int] | None = None
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
     """The members of each head of the configuration, in its order.
 
-    The first member of an ensemble is the head that would be trained without the others.
+    The first member of an ensemble is the head that would be trained without the others. With
+    folds, each member of the ensemble becomes as many, and each of these leaves out another fold.
     """
     return tuple(
         Member(
-            name=f"{head}-{number}" if config.ensemble > 1 else head,
+            name=f"{head}-{number}" if config.members > 1 else head,
             head=head,
             labels=config.labels(head),
             seed=config.seed + number,
@@ -71,7 +75,8 @@ def members_of(config: Config) -> tuple[Member, ...]:
             max_epochs=config.max_epochs,
             without=config.without,
             dropout=(config.model.dense_dropout, config.model.conv_dropout),
+            fold=(number % config.folds, config.folds) if config.folds > 1 else None,
         )
         for head in config.heads
-        for number in range(config.ensemble)
+        for number in range(config.members)
     )

@@ -31,6 +31,7 @@ class Task(NamedTuple):
         targets: True for the positives of the training split.
         rows: of the training split, those that it trains on.
         dropped: the negatives kept aside.
+        held_out: the rows of the fold that it leaves out.
         validation_targets: True for the positives of the validation split.
         validation_weights: of the alerts in the validation loss.
     """
@@ -38,39 +39,71 @@ class Task(NamedTuple):
     targets: Bool[np.ndarray, " n"]
     rows: Int64[np.ndarray, " m"]
     dropped: Int64[np.ndarray, " d"]
+    held_out: Int64[np.ndarray, " o"]
     validation_targets: Bool[np.ndarray, " v"]
     validation_weights: Float64[np.ndarray, " v"]
 
 
-def task_of(member: Member, labels: np.ndarray, validation_labels: np.ndarray) -> Task:
-    """A member's task, from the labels of both splits.
+def task_of(
+    member: Member, labels: np.ndarray, validation_labels: np.ndarray, objects: np.ndarray
+) -> Task:
+    """A member's task.
+
+    Args:
+        member: whose task.
+        labels: of the training split.
+        validation_labels: of the validation split.
+        objects: names of the training split's objects; a fold holds all alerts of its objects.
 
     Raises:
-        DatasetError: there are no positives, or no negatives, in one of them.
+        DatasetError: there are no positives, or no negatives, in one of the splits.
 
     Example:
         >>> from acai_jax.training.config import Config
         >>> from acai_jax.training.members import members_of
         >>> (member,) = members_of(Config(heads=("h",)))
-        >>> task = task_of(member, np.array(["h", "b", "b", "v"]), np.array(["b", "h"]))
+        >>> labels, objects = np.array(["h", "b", "b", "v"]), np.array(["1", "2", "3", "4"])
+        >>> task = task_of(member, labels, np.array(["b", "h"]), objects)
         >>> len(task.rows), len(task.dropped), task.validation_weights.tolist()
         (3, 1, [1.0, 1.0])
     """
     targets = np.isin(labels, member.labels)
     validation_targets = np.isin(validation_labels, member.labels)
-    for split, found in (("validation", validation_targets), ("train", targets)):
+    seen, where = np.ones(len(targets), bool), "train"
+    if member.fold is not None:
+        number, count = member.fold
+        seen = fold_of(objects, count) != number
+        where = f"train without its fold {number + 1} of {count}"
+    for split, found in (("validation", validation_targets), (where, targets[seen])):
         for kind, missing in (("positive", not found.any()), ("negative", found.all())):
             if missing:
                 raise DatasetError(f"head {member.head}: no {kind} alert in the split {split}")
     weights = validation_weights(validation_targets, member.balance)
-    return Task(targets, *select_rows(member, targets), validation_targets, weights)
+    rows, dropped = select_rows(member, targets, seen)
+    return Task(targets, rows, dropped, np.flatnonzero(~seen), validation_targets, weights)
+
+
+def fold_of(objects: np.ndarray, count: int) -> Int64[np.ndarray, " n"]:
+    """The fold of each alert, by a hash of its object's name: no object is in two.
+
+    Example:
+        >>> fold_of(np.array(["ZTF20aaaaaaa", "ZTF20aaaaaac", "ZTF20aaaaaaa"]), 5).tolist()
+        [4, 4, 4]
+    """
+    names, places = np.unique(objects, return_inverse=True)
+    folds = [stable_hash(f"fold of {name}") % count for name in names]
+    return np.array(folds, np.int64)[places]
 
 
 def select_rows(
-    member: Member, targets: Bool[np.ndarray, " n"]
+    member: Member, targets: Bool[np.ndarray, " n"], seen: Bool[np.ndarray, " n"] | None = None
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " d"]]:
-    """All positives, and `balance` negatives for each of them, drawn at random; and the rest."""
-    positives, negatives = np.flatnonzero(targets), np.flatnonzero(~targets)
+    """All positives, and `balance` negatives for each of them, drawn at random; and the rest.
+
+    Only rows that are `seen` count; by default all.
+    """
+    seen = np.ones(len(targets), bool) if seen is None else seen
+    positives, negatives = np.flatnonzero(targets & seen), np.flatnonzero(~targets & seen)
     kept = min(len(negatives), round(member.balance * len(positives)))
     shuffled = _random(member, _CHOICE).permutation(negatives)
     return np.sort(np.concatenate([positives, shuffled[:kept]])), np.sort(shuffled[kept:])
@@ -200,7 +233,7 @@ def first_control(member: Member, task: Task) -> Control:
     """The control of a member that has not trained yet."""
     weight = member.positive_weight
     if member.class_weights == "frequency":
-        positives = int(task.targets.sum())
+        positives = int(task.targets[task.rows].sum())
         weight = (len(task.rows) - positives) / positives
     rate = member.learning_rate
     return Control(rate, weight, np.inf, -1, rate, 0, 0, False)

@@ -28,9 +28,9 @@ def load_init(config: Config, facts: DatasetFacts) -> HeadBank | None:
         raise CheckpointError(
             f"{config.init} holds heads of other hyperparameters: {bank.heads.config}"
         )
-    if bank.members != config.ensemble:
+    if bank.members != config.members:
         raise CheckpointError(
-            f"{config.init} holds {bank.members} heads of each class, not {config.ensemble}"
+            f"{config.init} holds {bank.members} heads of each class, not {config.members}"
         )
     if bank.survey is not facts.survey:
         raise CheckpointError(
@@ -63,6 +63,7 @@ def result_of(
             "version": f"acai_jax_{version}_{digest[:8]}",
             "positives": list(config.labels(head)),
             **({"without": list(config.without)} if config.without else {}),
+            **({"folds": config.folds} if config.folds > 1 else {}),
             "dataset": facts.name,
             "dataset_sha256": facts.digest,
             "seed": " ".join(str(members[place].seed) for place in of_head),
@@ -71,5 +72,5 @@ def result_of(
         }
     trained = abstract_heads(config.model, len(members), inputs=facts.survey.inputs)
     trained = with_weights(trained, {**state.best, **state.heads.norm})
-    bank = HeadBank(trained, config.heads, provenance, facts.preset, facts.survey, config.ensemble)
+    bank = HeadBank(trained, config.heads, provenance, facts.preset, facts.survey, config.members)
     return bank if init is None else merge_banks(init, bank)

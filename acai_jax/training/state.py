@@ -125,7 +125,7 @@ def first_state(
         known = head_weights(init.heads)
         for index, member in enumerate(members):
             if member.head in init.classes:
-                place = init.places(member.head)[index % config.ensemble]
+                place = init.places(member.head)[index % config.members]
                 put(weights, index, take(known, place))
     for index, member in enumerate(members):
         hidden = [inputs.features.index(name) for name in member.without]

@@ -30,6 +30,8 @@ VARIANTS = [
     HeadConfig(activation="tanh", filters=(4, 4, 8, 8)),
     HeadConfig(activation="elu", filters=(3, 5)),
     HeadConfig(filters=(4, 4), dense_units=(6,)),
+    HeadConfig(filters=(4, 4, 6, 6), kernel_size=5, dense_units=(6,)),
+    HeadConfig(filters=(4, 4), kernel_size=2, convolution="regular", reduction="flatten"),
     HeadConfig(filters=(4, 4), dense_units=(7, 6, 5, 4)),
 ]
 
@@ -190,6 +192,20 @@ def test_weights_round_trip_by_name_and_errors_name_the_weight():
         with_weights(abstract, weights)
 
 
+@pytest.mark.parametrize("convolution", ["separable", "regular"])
+def test_kernels_of_any_size_are_convolutions(convolution):
+    config = HeadConfig(filters=(4, 6), kernel_size=5, convolution=convolution)
+    head = Head(config, rngs=nnx.Rngs(3))
+    _, x = inputs(2)
+    expected = x
+    for conv in head.convs:
+        weights = head_weights(conv)
+        reference = nnx_separable_conv(**weights) if convolution == "separable" else conv
+        expected = jax.nn.relu(reference(expected))
+    expected = nnx.max_pool(expected, (2, 2), (2, 2)).mean((1, 2))
+    chex.assert_trees_all_close(head.image_features(x), expected, atol=2e-6, rtol=1e-5)
+
+
 def test_rows_and_columns_beyond_the_crop_change_nothing():
     head = Head(HeadConfig(), rngs=nnx.Rngs(0))
     features, triplets = inputs(2)
@@ -200,10 +216,14 @@ def test_rows_and_columns_beyond_the_crop_change_nothing():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"filters": (16,)}, {"filters": ()}, {"filters": (4,) * 10}, {"head_units": 0}]
+    "changes",
+    [
+        *({"filters": (16,)}, {"filters": ()}, {"filters": (4,) * 10}, {"head_units": 0}),
+        *({"kernel_size": 0}, {"kernel_size": 13, "filters": (4,) * 6}),
+    ],
 )
 def test_impossible_hyperparameters_are_refused(changes):
-    with pytest.raises(ValueError, match=r"filters must be pairs|needs a unit"):
+    with pytest.raises(ValueError, match=r"filters must be pairs|needs a unit|no stamp has room"):
         HeadConfig(**changes)
 
 

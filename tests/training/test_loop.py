@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 from tensorboardX.proto import event_pb2
@@ -32,7 +33,7 @@ from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import FEATURE_NAMES
-from acai_jax.training import Config, loop, train
+from acai_jax.training import Config, loop, population, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
@@ -238,6 +239,36 @@ def test_an_ensemble_holds_the_heads_that_are_trained_alone(finished, tmp_path):
         )
 
 
+def test_training_alerts_are_scored_by_heads_that_have_not_seen_their_objects(
+    simulated_dataset, tmp_path
+):
+    config = small(simulated_dataset, folds=2, max_epochs=1)
+    bank = run(config, tmp_path / "run")
+    assert (bank.members, bank.provenance["h"]["folds"]) == (2, 2)
+    table = pl.read_parquet(tmp_path / "run" / "out_of_fold.parquet")
+    split = load_split(simulated_dataset, "train")
+    assert table.columns[:4] == ["candid", "objectId", "label", "class"]
+    scorer = Scorer(
+        dataclasses.replace(
+            bank,
+            classes=("h0", "h1", "v0", "v1"),
+            members=1,
+            provenance={name: bank.provenance[name[0]] for name in ("h0", "h1", "v0", "v1")},
+        ),
+        as_logits=True,
+    )
+    logits = scorer.score_arrays(split.features, split.triplets)
+    for first, name in ((0, "h"), (2, "v")):
+        of_class = table.filter(pl.col("class") == name)
+        assert np.array_equal(of_class["candid"], split.alert_ids)
+        expected = logits[np.arange(len(logits)), first + of_class["fold"].to_numpy()]
+        np.testing.assert_allclose(of_class["logit"], expected, atol=1e-5)
+        right = np.where(split.labels == name, of_class["score"], 1 - of_class["score"])
+        np.testing.assert_allclose(of_class["loss"], -np.log(right), rtol=1e-6)
+    by_object = table.group_by("objectId").agg(pl.col("fold").n_unique())
+    assert by_object["fold"].to_list() == [1] * len(by_object)
+
+
 def test_a_feature_that_is_left_out_changes_no_score(finished, tmp_path):
     config, _, _ = finished
     config = dataclasses.replace(config, without=("ra", "drb"), max_epochs=1)
@@ -356,7 +387,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
 
 
 def test_nothing_goes_to_the_device_unasked_in_the_loop(simulated_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop._Run, "epoch", lambda _: jnp.sin(np.float32(1)))
+    monkeypatch.setattr(population.Population, "epoch", lambda _: jnp.sin(np.float32(1)))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         run(small(simulated_dataset), tmp_path)
 

@@ -20,7 +20,7 @@ def member(head="h", **changes):
 def task(positives=1, negatives=1, **changes):
     """The task of a member with so many positives and negatives in both splits."""
     labels = np.array(["h"] * positives + ["b"] * negatives)
-    return protocol.task_of(member(**changes), labels, labels)
+    return protocol.task_of(member(**changes), labels, labels, labels)
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -52,16 +52,48 @@ def test_a_member_needs_both_kinds_in_both_splits(labels, kind):
     both = np.array(["h", "b"])
     for split, labels_of_splits in (("train", (labels, both)), ("validation", (both, labels))):
         with pytest.raises(DatasetError, match=f"head h: no {kind} alert in the split {split}"):
-            protocol.task_of(member(), *map(np.array, labels_of_splits))
+            protocol.task_of(
+                member(), *map(np.array, labels_of_splits), np.array(labels_of_splits[0])
+            )
 
 
 def test_a_task_follows_the_members_labels():
     real = member("real", positives={"real": ("h", "v")}, balance=1.0)
     labels = np.array(["h", "b", "v", "b", "b"])
-    found = protocol.task_of(real, labels, labels[:2])
+    found = protocol.task_of(real, labels, labels[:2], labels)
     assert found.targets.tolist() == [True, False, True, False, False]
     assert found.validation_targets.tolist() == [True, False]
     assert (len(found.rows), len(found.dropped)) == (4, 1)
+
+
+def test_each_object_is_held_out_by_one_fold():
+    objects = np.array([f"ZTF{number // 3}" for number in range(300)])
+    labels = np.array(["h", "b", "v", "b", "b"] * 60)
+    whole = protocol.task_of(member(), labels, labels, objects)
+    assert len(whole.held_out) == 0
+    members = members_of(Config(heads=("h",), folds=3, ensemble=2, seed=4))
+    assert [each.fold for each in members] == [(0, 3), (1, 3), (2, 3)] * 2
+    assert [each.seed for each in members] == [4, 5, 6, 7, 8, 9]
+    tasks = [protocol.task_of(each, labels, labels, objects) for each in members]
+    for of_one in (tasks[:3], tasks[3:]):
+        assert sorted(np.concatenate([each.held_out for each in of_one])) == list(range(300))
+    for found in tasks:
+        assert 50 < len(found.held_out) < 150
+        everything = np.concatenate([found.rows, found.dropped, found.held_out])
+        assert sorted(everything) == list(range(300))
+        assert not set(objects[found.held_out]) & set(objects[found.rows])
+        positives = (labels[found.rows] == "h").sum()
+        assert len(found.rows) == positives + round(2.5 * positives)
+        control = protocol.first_control(member(class_weights="frequency"), found)
+        assert control.positive_weight == pytest.approx(2.5, rel=0.02)
+
+
+def test_a_fold_that_leaves_no_positive_is_refused():
+    labels, objects = np.array(["b", "h", "b"]), np.array(["1", "2", "3"])
+    (number,) = protocol.fold_of(objects[1:2], 2)
+    (bad,) = (m for m in members_of(Config(heads=("h",), folds=2)) if m.fold == (number, 2))
+    with pytest.raises(DatasetError, match=rf"no positive .* without its fold {number + 1} of 2"):
+        protocol.task_of(bad, labels, labels, objects)
 
 
 def test_each_epoch_takes_every_row_once_in_its_own_order():
