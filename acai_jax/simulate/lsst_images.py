@@ -210,7 +210,8 @@ def measure(
 
 def _footprint(significance: Stamp, width: float) -> int | None:
     """The larger side of the box around what is above the threshold [pixel]."""
-    above, _ = scipy.ndimage.label(np.abs(significance) > _THRESHOLD)
+    above = np.zeros(_SHAPE, np.int32)
+    scipy.ndimage.label(np.abs(significance) > _THRESHOLD, output=above)
     middle = above[CENTRE - 1 : CENTRE + 2, CENTRE - 1 : CENTRE + 2]
     number = int(middle.max())
     if not number:

@@ -33,7 +33,7 @@ from acai_jax.surveys.lsst import LSST
 _ATTEMPTS: Final = 12  # at one alert, before another thing takes this one's place
 _LEAST_RELIABILITY: Final = 0.5  # below it nothing is sent
 _AT_EDGE: Final = 0.01  # share of the alerts
-_ROWS: Final = 60  # of earlier detections that a packet lists at the most
+_ROWS: Final = 30  # of earlier detections that a packet lists at the most
 _YEAR: Final = 365.25
 _BLOCK: Final = 2880
 _TILT: Final = math.radians(23.43928)  # of the Earth's axis
@@ -152,8 +152,8 @@ def _record(
         "ssSource": _known_object(rng, thing, source, number) if known else None,
         "mpc_orbits": None,
         **{
-            name: fits(*(cut(plane, side, x, y) for plane in planes[:2]), planes[2], turned)
-            for name, planes in packed.items()
+            name: fits(cut(image, side, x, y), cut(variance, side, x, y), psf, turned)
+            for name, (image, variance, psf) in packed.items()
         },
     }
 

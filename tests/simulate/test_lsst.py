@@ -180,7 +180,7 @@ def test_an_object_s_history_goes_on(records):
             mjds = [each["diaSource"]["midpointMjdTai"] for each in (before, after)]
             assert mjds == sorted(mjds)
             listed = [row["midpointMjdTai"] for row in after["prvDiaSources"]]
-            assert mjds[0] in listed or len(listed) == 60
+            assert mjds[0] in listed or len(listed) == 30
     assert later > 10
 
 
