@@ -64,6 +64,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.labelling
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info

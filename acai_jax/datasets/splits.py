@@ -4,6 +4,10 @@ import hashlib
 import math
 from typing import Final
 
+import polars as pl
+
+from acai_jax.surveys.base import Survey
+
 TRAIN_PERCENT: Final = 81
 VALIDATION_PERCENT: Final = 9
 SPLITS: Final = ("train", "validation", "test")
@@ -57,6 +61,20 @@ def split_of(key: str) -> str:
     if bucket < TRAIN_PERCENT:
         return "train"
     return "validation" if bucket < TRAIN_PERCENT + VALIDATION_PERCENT else "test"
+
+
+def split_keys(table: pl.DataFrame, survey: Survey) -> list[str]:
+    """What decides the split of each alert of a table of scores, as datasets of its survey have it.
+
+    Example:
+        >>> from acai_jax.surveys.lsst import LSST
+        >>> split_keys(pl.DataFrame({"ra": [150.1, None], "dec": [2.2, None]}), LSST)
+        ['92:150', '']
+    """
+    if survey.split_by == "object":
+        return table[survey.object_id].to_list()
+    positions = table.select("ra", "dec").iter_rows()
+    return ["" if None in position else sky_patch(*position) for position in positions]
 
 
 def stable_hash(key: str) -> int:

@@ -95,7 +95,10 @@ def background(rng: np.random.Generator, pointing: Pointing, *, clear: float = 0
     stars = pointing.stars * 10 ** (_STAR_SLOPE * (_FAINTEST - _STARS_COUNTED_TO))
     places = _scattered(rng, rng.poisson(stars * area), _STAR_SLOPE)
     colours = np.clip(rng.normal(*_STAR_COLOUR, len(places)), *_STAR_COLOURS).tolist()
-    sources = [Source(*place, c, "star") for place, c in zip(places, colours, strict=True)]
+    sources = [
+        Source(x, y, magnitude, colour, "star")
+        for (x, y, magnitude), colour in zip(places, colours, strict=True)
+    ]
     for x, y, magnitude in _scattered(rng, rng.poisson(_GALAXIES * area), _GALAXY_SLOPE):
         sources.append(galaxy(rng, x, y, max(_BRIGHTEST_GALAXY, magnitude)))
     if not clear:

@@ -27,7 +27,7 @@ def builder_class(survey: "Survey") -> type["AcaiBuilder"]:
     facts = {
         "name": name,
         "survey": survey,
-        "BUILDER_CONFIGS": standard_configs(survey, "object"),
+        "BUILDER_CONFIGS": standard_configs(survey),
         "__doc__": f"Builds the dataset `{name}`.",
         "__module__": __name__,
     }

@@ -80,9 +80,9 @@ class AcaiConfig(tfds.core.BuilderConfig):
         return dataclasses.replace(self, name="_".join([self.name, *suffixes]), **changes)
 
 
-def standard_configs(survey: Survey, split_by: SplitBy) -> list[AcaiConfig]:
+def standard_configs(survey: Survey) -> list[AcaiConfig]:
     """The configs that datasets of any survey have."""
-    what: dict[str, Any] = {"preset": next(iter(survey.recipes)), "split_by": split_by}
+    what: dict[str, Any] = {"preset": next(iter(survey.recipes)), "split_by": survey.split_by}
     return [
         AcaiConfig(name="alerts", description="Labelled alerts, as normalised arrays.", **what),
         AcaiConfig(
@@ -94,13 +94,13 @@ def standard_configs(survey: Survey, split_by: SplitBy) -> list[AcaiConfig]:
     ]
 
 
-def simulated_config(survey: Survey, split_by: SplitBy) -> AcaiConfig:
+def simulated_config(survey: Survey) -> AcaiConfig:
     """The config of surveys whose alerts can be simulated."""
     return AcaiConfig(
         name="simulated",
         description="Simulated alerts of known class.",
         preset=cast(Preset, next(iter(survey.recipes))),
-        split_by=split_by,
+        split_by=survey.split_by,
         count=5000,
     )
 

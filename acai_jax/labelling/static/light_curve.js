@@ -9,7 +9,7 @@ const drawLightCurve = (() => {
     return found;
   };
   const step = (span) => {
-    const rough = span / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = span / 6, power = 10 ** Math.floor(Math.log10(rough));
     return power * [1, 2, 5, 10].find((each) => each * power >= rough);
   };
   const ticks = (low, high) => {
@@ -39,7 +39,8 @@ const drawLightCurve = (() => {
     }
     svg.append(make("text", { x: WIDTH - RIGHT, y: HEIGHT - 4, class: "end" }, "days from the alert"));
     svg.append(make("text", { x: 2, y: 12 }, "mag"));
-    const bands = [...new Set(points.map(([, band]) => band))].sort();
+    const bands = [...new Set(points.map(([, band]) => band))]
+      .sort((one, other) => "ugrizy".indexOf(one) - "ugrizy".indexOf(other));
     bands.forEach((band, place) => {
       svg.append(make("text", { x: WIDTH - RIGHT - 34 * (bands.length - 1 - place), y: 12, class: `end band-${band}` }, `● ${band}`));
     });

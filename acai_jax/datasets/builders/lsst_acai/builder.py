@@ -27,6 +27,6 @@ class Builder(AcaiBuilder):
     survey: ClassVar[Survey] = LSST
     pkg_dir_path = tfds.core.Path(__file__).parent
     BUILDER_CONFIGS: ClassVar[list[AcaiConfig]] = [
-        simulated_config(LSST, "position"),
-        *standard_configs(LSST, "position"),
+        simulated_config(LSST),
+        *standard_configs(LSST),
     ]

@@ -27,8 +27,8 @@ class Builder(AcaiBuilder):
     survey: ClassVar[Survey] = ZTF
     pkg_dir_path = tfds.core.Path(__file__).parent
     BUILDER_CONFIGS: ClassVar[list[AcaiConfig]] = [
-        simulated_config(ZTF, "object"),
-        *standard_configs(ZTF, "object"),
+        simulated_config(ZTF),
+        *standard_configs(ZTF),
         AcaiConfig(
             name="alerts_split_by_alert",
             description="Labelled alerts, split by alert as the original ACAI was. An object's "
