@@ -157,7 +157,7 @@ def read_queue(path: str | os.PathLike[str]) -> pl.DataFrame:
         ['candid', 'objectId']
     """
     try:
-        queue = pl.read_parquet(path)
+        queue = pl.read_parquet(Path(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(f"{path} is no queue: {error}") from None
     survey = _one_survey(Path(path), queue.schema)
