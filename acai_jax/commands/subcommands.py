@@ -19,6 +19,7 @@ from acai_jax.commands.score import Score
 from acai_jax.commands.show import Show
 from acai_jax.commands.simulate import Simulate
 from acai_jax.commands.stream import Stream
+from acai_jax.commands.sweep import Sweep
 from acai_jax.commands.train import Train
 
 COMMANDS = {
@@ -31,6 +32,7 @@ COMMANDS = {
     "package": Package,
     "dataset": Dataset,
     "train": Train,
+    "sweep": Sweep,
     "evaluate": Evaluate,
     "calibrate": Calibrate,
     "pick": Pick,

@@ -9,7 +9,7 @@ import polars as pl
 from jaxtyping import Float, Int64
 
 from acai_jax.datasets.labels import ACTIVE, Labels
-from acai_jax.datasets.splits import split_of
+from acai_jax.datasets.splits import split_keys, split_of
 from acai_jax.errors import PickError, TableError
 from acai_jax.labelling.queue import PICKED, alert_columns
 from acai_jax.score.columns import score_columns
@@ -184,11 +184,8 @@ class _Pool:
         self.survey = survey = survey_of_table(table.columns)
         self.table = table
         self.heads = heads
-        names = table[survey.object_id].unique()
-        splits = pl.Series([split_of(name) for name in names], dtype=pl.String)
-        table = table.with_columns(
-            pl.col(survey.object_id).replace_strict(names, splits, default=None).alias("split")
-        )
+        keys = split_keys(table, survey)
+        table = table.with_columns(pl.Series("split", map(split_of, keys), pl.String))
         done = pl.Series([], dtype=pl.String) if labels is None else labels.table["object_id"]
         self._open = table.filter(~pl.col(survey.object_id).is_in(done.unique().implode()))
         self._all = table
@@ -332,7 +329,7 @@ def spread(
 
 
 def _suspects(losses: pl.DataFrame, labels: Labels, survey: Survey) -> pl.DataFrame:
-    """The labelled alerts of training objects, the largest loss, over all classes, first."""
+    """The labelled alerts that have losses, the largest, over all classes, first."""
     alert_id, expected = survey.alert_id, (survey.alert_id, *_LOSSES)
     if missing := [name for name in expected if name not in losses.columns]:
         raise TableError(f"losses: no column {missing[0]}; expected {', '.join(expected)}")
@@ -344,7 +341,6 @@ def _suspects(losses: pl.DataFrame, labels: Labels, survey: Survey) -> pl.DataFr
     summed = worst.agg(pl.col("loss").sum(), pl.col("class").first())
     # a label that was changed since is not the one that the heads contradicted
     rows = labels.table.join(summed, left_on=["alert_id", "label"], right_on=[alert_id, "label"])
-    rows = rows.filter([split_of(name) == "train" for name in rows["object_id"]])
     return rows.sort(["loss", "alert_id"], descending=[True, False])
 
 

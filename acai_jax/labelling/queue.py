@@ -114,8 +114,10 @@ def _one_survey(path: Path, schema: Mapping[str, Any]) -> Survey:
         survey = survey_of_table(schema)
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
-    if both := [each.title for each in SURVEYS.values() if each.alert_id in schema][1:]:
-        raise TableError(f"{path} mixes alerts of {survey.title} and {', '.join(both)}")
+    names = set(schema)
+    both = [each.title for each in SURVEYS.values() if names > {each.alert_id, each.object_id}]
+    if len(both) > 1:
+        raise TableError(f"{path} mixes alerts of {' and '.join(both)}")
     for name in (survey.alert_id, survey.object_id):
         if schema.get(name) != column_type(name, survey):
             wanted = column_type(name, survey)

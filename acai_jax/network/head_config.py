@@ -1,11 +1,13 @@
 """The hyperparameters of a head, and the sizes of its feature maps; they need no JAX."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from acai_jax.classes import BESIDE_SCORES
 from acai_jax.surveys import SURVEYS
+from acai_jax.surveys.base import Inputs
 
 _MAX_NAME: Final = 64  # of a class, as of a label
 
@@ -55,6 +57,47 @@ class HeadConfig:
             raise ValueError(f"every layer needs a unit or more: {self}")
         if not all(0 <= rate < 1 for rate in (self.dense_dropout, self.conv_dropout)):
             raise ValueError(f"dropout rates lie in 0 <= rate < 1: {self}")
+
+
+class Size(NamedTuple):
+    """How large a head is.
+
+    Attributes:
+        weights: that are trained.
+        multiplications: for one alert.
+    """
+
+    weights: int
+    multiplications: int
+
+
+def size_of(config: HeadConfig, inputs: Inputs) -> Size:
+    """How large a head is that reads `inputs`.
+
+    Example:
+        >>> from acai_jax.surveys import DEFAULT
+        >>> size_of(HeadConfig(), DEFAULT.inputs)
+        Size(weights=7340, multiplications=2710556)
+    """
+    kernel, weights, multiplications = config.kernel_size, 0, 0
+    side = input_size(len(config.filters) // 2, inputs.stamp, kernel)
+    if side is None:
+        raise ValueError(f"stamps of {inputs.stamp} pixels are too small for {config}")
+    channels = (len(inputs.channels), *config.filters)
+    for place, (before, after) in enumerate(itertools.pairwise(channels)):
+        side -= kernel - 1
+        apart = config.convolution == "separable"
+        taps = kernel**2 * before + before * after if apart else kernel**2 * before * after
+        weights += taps + after
+        multiplications += side**2 * taps
+        side //= 1 + place % 2
+    image = channels[-1] * (side**2 if config.reduction == "flatten" else 1)
+    dense = (len(inputs.features), *config.dense_units)
+    layers = [*itertools.pairwise(dense), (dense[-1] + image, config.head_units)]
+    for before, after in (*layers, (config.head_units, 1)):
+        weights += before * after + after
+        multiplications += before * after
+    return Size(weights, multiplications)
 
 
 def input_size(blocks: int, stamp: int, kernel_size: int = 3) -> int | None:

@@ -212,6 +212,8 @@ class Survey:
         largest_stamp: pixels along each side of the largest cutout.
         histories: arrays of earlier photometry: most of a packet's records, and nothing that a
             score needs.
+        split_by: what datasets keep in one split: all alerts of an object, or, where several
+            objects' names may share one place, all of a patch of the sky.
         light_curve: where its measurements stand; of two of one time, the first counts.
         late_features: that early packets lack.
         late_reason: what the rejects of those packets say.
@@ -250,6 +252,7 @@ class Survey:
     cutouts: tuple[str, ...]
     largest_stamp: int
     histories: tuple[str, ...]
+    split_by: Literal["object", "position"] = "object"
     light_curve: tuple[Photometry, ...] = ()
     late_features: frozenset[str] = frozenset()
     late_reason: str = ""

@@ -397,6 +397,7 @@ LSST: Final = Survey(
     cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
     largest_stamp=102,
     histories=("prvDiaSources", "prvDiaForcedSources"),
+    split_by="position",
     light_curve=tuple(
         Photometry(
             *(rows, "midpointMjdTai", "psfFlux", "psfFluxErr"),

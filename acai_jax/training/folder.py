@@ -10,8 +10,6 @@ from typing import Any
 
 from acai_jax.errors import OutputError
 from acai_jax.files import lock_folder, put_in_place
-from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint
-from acai_jax.training.config import Config
 from acai_jax.training.inputs import DatasetFacts
 
 
@@ -30,14 +28,19 @@ def own_folder(workdir: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def claim_folder(workdir: Path, config: Config, facts: DatasetFacts) -> bool:
-    """Makes the folder this run's, by `config.json`; True if the run is complete already.
+def claim_folder(workdir: Path, settings: dict[str, Any], facts: DatasetFacts) -> None:
+    """Makes the folder this run's, by `config.json`.
+
+    Args:
+        workdir: the folder.
+        settings: all that decides what the run comes to, JSON-ready.
+        facts: of the dataset.
 
     Raises:
         OutputError: it holds another run, or something else; the message names what differs.
     """
     run = {
-        "config": config.as_json(),
+        **settings,
         "dataset": facts.as_json(),
         "acai_jax_version": metadata.version("acai_jax"),
     }
@@ -51,7 +54,6 @@ def claim_folder(workdir: Path, config: Config, facts: DatasetFacts) -> bool:
         put_in_place(temporary, path)
     if changed := sorted(_differences(json.loads(path.read_text()), run)):
         raise OutputError(f"{workdir} belongs to another run: {', '.join(changed)} differ")
-    return is_checkpoint(workdir / HEADS_FOLDER)
 
 
 def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:

@@ -8,19 +8,22 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from acai_jax.errors import TrainingError
 from acai_jax.network.bank import HeadBank
-from acai_jax.network.checkpoints import HEADS_FOLDER, load_heads, save_heads
+from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint, load_heads, save_heads
 from acai_jax.processes import finishing
 from acai_jax.training.config import Config
 from acai_jax.training.folder import claim_folder, own_folder
-from acai_jax.training.inputs import Split, checked_split, dataset_facts, fits_in_memory
-from acai_jax.training.members import members_of
+from acai_jax.training.inputs import dataset_facts
+from acai_jax.training.members import check_features, members_of
 from acai_jax.training.out_of_fold import OUT_OF_FOLD, write_out_of_fold
-from acai_jax.training.population import InterruptedRunError, population_of
+from acai_jax.training.population import (
+    InterruptedRunError,
+    population_of,
+    programs_of,
+    read_splits,
+)
 from acai_jax.training.progress import Display, Journal
 from acai_jax.training.result import load_init, result_of
-from acai_jax.training.step import Programs
 
 
 def train(
@@ -50,35 +53,23 @@ def train(
         TrainingError: a head's losses are no numbers, or there is no feature to do without.
     """
     facts = dataset_facts(config.dataset)
-    if unknown := [name for name in config.without if name not in facts.survey.inputs.features]:
-        raise TrainingError(f"without: alerts of {facts.survey.title} have no feature {unknown[0]}")
+    check_features(config.without, facts.survey)
     init = load_init(config, facts)
     console = console or Console(stderr=True)
     with own_folder(workdir), Display(console) as display, finishing(display.say) as stop:
-        if claim_folder(workdir, config, facts):
+        claim_folder(workdir, {"config": config.as_json()}, facts)
+        if is_checkpoint(workdir / HEADS_FOLDER):
             display.say(f"{workdir / HEADS_FOLDER} is complete already")
             return load_heads(workdir)
 
         # --- data ----------------------------------------------------------------------------
 
-        def load(split: str) -> Split:
-            display.start(f"reading {split}, alerts", facts.records[split])
-            resident = fits_in_memory(facts, config.memory_limit_gb)
-            return checked_split(config.dataset, split, resident=resident, progress=display.advance)
-
-        training, validation = load("train"), load("validation")
+        training, validation = read_splits(config, facts, display)
 
         # --- members -------------------------------------------------------------------------
 
         inputs = facts.survey.inputs
-        programs = Programs(
-            config.model,
-            config.microbatch,
-            inputs=inputs,
-            precision=config.precision,
-            augment=config.augment,
-            together=together,
-        )
+        programs = programs_of(config, inputs, together=together)
         run = population_of(
             *(config, members_of(config), training, validation, programs, inputs),
             *(workdir / "state", display, stop, init),

@@ -4,7 +4,10 @@ Nothing that decides how a member comes out depends on the members beside it.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
+from acai_jax.errors import TrainingError
+from acai_jax.surveys.base import Survey
 from acai_jax.training.config import ClassWeights, Config
 
 
@@ -51,6 +54,12 @@ class Member:
     without: tuple[str, ...]
     dropout: tuple[float, float]
     fold: tuple[int, int] | None = None
+
+
+def check_features(names: Iterable[str], survey: Survey) -> None:
+    """Raises a `TrainingError` unless heads can do without these features."""
+    if unknown := [name for name in names if name not in survey.inputs.features]:
+        raise TrainingError(f"without: alerts of {survey.title} have no feature {unknown[0]}")
 
 
 def members_of(config: Config) -> tuple[Member, ...]:

@@ -18,7 +18,7 @@ from acai_jax.network.bank import HeadBank
 from acai_jax.surveys.base import Inputs
 from acai_jax.training import protocol
 from acai_jax.training.config import Config
-from acai_jax.training.inputs import Split
+from acai_jax.training.inputs import DatasetFacts, Split, checked_split, fits_in_memory
 from acai_jax.training.members import Member
 from acai_jax.training.progress import Display
 from acai_jax.training.state import RunState, first_state, writable
@@ -75,6 +75,19 @@ class Population:
     display: Display
     stop: threading.Event
     saved_at: float = dataclasses.field(default_factory=time.monotonic)
+
+    def only(self, places: Sequence[int], folder: Path) -> "Population":
+        """Some of the members, as they stand; their states are saved to another folder."""
+        chosen = list(places)
+        return dataclasses.replace(
+            self,
+            members=[self.members[place] for place in chosen],
+            tasks=[self.tasks[place] for place in chosen],
+            keys=self.keys[chosen],
+            state=self.state.only(chosen),
+            folder=folder,
+            saved_at=time.monotonic(),
+        )
 
     # --- an epoch ----------------------------------------------------------------------------
 
@@ -275,6 +288,33 @@ class Population:
         """Adds the state to those on disk."""
         self.state.save(self.folder)
         self.saved_at = time.monotonic()
+
+
+def read_splits(config: Config, facts: DatasetFacts, display: Display) -> tuple[Split, Split]:
+    """The splits for training and validation.
+
+    Raises:
+        DatasetError: a number in them is not finite.
+    """
+
+    def read(split: str) -> Split:
+        display.start(f"reading {split}, alerts", facts.records[split])
+        resident = fits_in_memory(facts, config.memory_limit_gb)
+        return checked_split(config.dataset, split, resident=resident, progress=display.advance)
+
+    return read("train"), read("validation")
+
+
+def programs_of(config: Config, inputs: Inputs, *, together: bool | None = None) -> Programs:
+    """The programs of the configuration's structure; see `Programs`."""
+    return Programs(
+        config.model,
+        config.microbatch,
+        inputs=inputs,
+        precision=config.precision,
+        augment=config.augment,
+        together=together,
+    )
 
 
 def population_of(

@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -121,9 +122,16 @@ class Display:
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=console)
+        self._whole: TaskID | None = None
         self._task = self._bar.add_task("")
         self._latest: dict[str, Mapping[str, Any]] = {}
         self._live = Live(self._bar, console=console, refresh_per_second=4)
+
+    def whole(self, what: str, total: int, completed: int) -> None:
+        """How far all the work is, of which the stretches that begin are parts."""
+        if self._whole is None:
+            self._whole = self._bar.add_task("")
+        self._bar.update(self._whole, description=what, total=total, completed=completed)
 
     def start(self, what: str, total: int, completed: int = 0) -> None:
         """Begins a new stretch of work."""

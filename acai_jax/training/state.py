@@ -52,6 +52,13 @@ class RunState:
     round: int = 1
     round_start: int = 0
 
+    def only(self, places: list[int]) -> "RunState":
+        """The state of some of the members."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        facts = {name: value for name, value in fields.items() if isinstance(value, int)}
+        trees = {name: value for name, value in fields.items() if name not in facts}
+        return RunState(**facts, **jax.tree.map(lambda leaf: leaf[places], trees))
+
     def save(self, folder: Path) -> None:
         """Adds this state to those in a folder; keeps the last two.
 

@@ -544,7 +544,7 @@ def test_full_disk(night, built, tmp_path, while_writing):
 def test_a_killed_build_leaves_nothing_that_loads(night, tmp_path):
     before = """
 import os, signal
-from acai_jax.datasets.builders.ztf_acai import formats
+from acai_jax.datasets.builders import formats
 write = formats.ExampleWriter.write
 def write_and_die(self, path, examples):
     write(self, path, examples)

@@ -1,13 +1,15 @@
 """What a build will do, known from the labels before any alert is read.
 
 Which alerts are wanted, and to which split and shard each goes, follow from hashes of names that
-`labels.csv` holds. So the sources are read once, in any order, by any number of processes.
+`labels.csv` holds, or of positions. So the sources are gathered in any order, by any number of
+processes.
 """
 
 import collections
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,22 +93,21 @@ def make_plan(
     survey: Survey,
     folder: Path,
     labels: "Labels",
+    keys: Sequence[str],
     *,
     preset: Preset,
     stamps: bool,
     public_only: bool,
     weights: Path | None,
-    split_by: str,
 ) -> BuildPlan:
     """Decides the split, shard and place of every labelled alert, and writes them to `folder`.
 
-    `split_by` is the name of the survey's identifier of objects, or of alerts.
+    Of each labelled alert, `keys` has what decides the split; see `split_of`.
     """
     table = labels.table
     classes = tuple(sorted(table["label"].unique()))
     codes = {name: code for code, name in enumerate(classes)}
     alert_ids = table["alert_id"].to_numpy()
-    keys = table["object_id"] if split_by == survey.object_id else map(str, alert_ids)
     splits = [split_of(key) for key in keys]
     # a test that a model has chosen says nothing of other alerts
     left_out = [

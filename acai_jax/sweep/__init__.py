@@ -1,0 +1,5 @@
+"""Sweeps: a search for hyperparameters, whose trials train together as populations."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
