@@ -57,7 +57,7 @@ def press_keys(tab: Tab, labels: int, pause: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--pause", type=float, default=0.15, help="between keys [s]")
     options = parser.parse_args()

@@ -114,8 +114,8 @@ class Tab:
     def press(self, *keys: str) -> None:
         """Presses keys, one after the other."""
         for key in keys:
-            letter = (f"Key{key.upper()}", ord(key.upper()), key) if len(key) == 1 else None
-            code, number, text = _NAMED.get(key) or letter
+            letter = (f"Key{key.upper()}", ord(key.upper()[0]), key)
+            code, number, text = _NAMED.get(key, letter)
             common = {"key": key, "code": code, "windowsVirtualKeyCode": number}
             down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
             self.command("Input.dispatchKeyEvent", **down, **common)

@@ -37,7 +37,7 @@ class Pick:
     labels: Path | None = None
     """labels.csv of what is labelled already."""
     losses: Path | None = None
-    """Parquet file of out-of-fold losses: candid, class, label, loss."""
+    """out_of_fold.parquet of a training with folds: the losses of labelled alerts."""
     metrics: Path | None = None
     """metrics.json of `acai-jax evaluate`, with each head's balanced threshold; 0.2 without it."""
     model: Path | None = None

@@ -123,7 +123,7 @@ def _labels(standing: Standing) -> pl.DataFrame:
 def _with_base(labels: pl.DataFrame, base: str | os.PathLike[str]) -> pl.DataFrame:
     read_labels(base)  # says what is wrong with it
     oid, alert_id, label = COLUMNS
-    texts = pl.read_csv(base, infer_schema=False, encoding="utf8")
+    texts = pl.read_csv(Path(base), infer_schema=False, encoding="utf8")
     texts = texts.rename(str.strip).with_columns(pl.all().str.strip_chars())
     old = texts.with_columns(pl.col(alert_id).cast(pl.Int64)).unique(
         alert_id, keep="first", maintain_order=True

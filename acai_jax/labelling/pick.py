@@ -14,6 +14,7 @@ from acai_jax.errors import PickError, TableError
 from acai_jax.labelling.queue import PICKED, alert_columns
 from acai_jax.score.columns import score_columns
 from acai_jax.surveys import survey_of_table
+from acai_jax.surveys.base import Survey
 
 RANDOM: Final = "random"
 REASONS: Final = (*ACTIVE, RANDOM)
@@ -33,7 +34,7 @@ THRESHOLD: Final = 0.2
 
 _CANDIDATES: Final = 4  # for each pick: so many are spread out
 _LARGEST_LOGIT: Final = 15.0  # beyond it, scores round to 0 or 1
-_LOSSES: Final = ("candid", "class", "label", "loss")
+_LOSSES: Final = ("class", "label", "loss")  # and the survey's name of an alert
 
 Embed = Callable[[pl.DataFrame], Float[np.ndarray, "n u"]]
 
@@ -62,7 +63,8 @@ def pick(
         count: how many to pick.
         quotas: reason -> share of the picks, in any unit; by default `QUOTAS`.
         labels: that there are. Their objects are not picked, but to be labelled again.
-        losses: out-of-fold, a row for each alert and class: candid, class, label, loss [nat].
+        losses: out-of-fold, a row for each alert and class: the alert's identifier, class, label,
+            loss [nat], as training with folds writes them.
         thresholds: head -> its balanced threshold; `THRESHOLD` where there is none.
         embed: gives places of alerts, rows of `table`, in a space where like is near like; by
             default the logits of their scores.
@@ -94,7 +96,7 @@ def pick(
     wanted = _apportion(count, shares)
     picked = [pool.draw(wanted[RANDOM])]
     if losses is not None and labels is not None:
-        picked.append(pool.relabel(_suspects(losses, labels), wanted["relabel"]))
+        picked.append(pool.relabel(_suspects(losses, labels, pool.survey), wanted["relabel"]))
     limits = {head: (thresholds or {}).get(head, THRESHOLD) for head in heads}
     priorities = {
         "boundary": lambda head: -abs(_logit(f"acai_{head}") - _logit_of(limits[head])),
@@ -326,20 +328,20 @@ def spread(
     return np.array(chosen, np.int64)
 
 
-def _suspects(losses: pl.DataFrame, labels: Labels) -> pl.DataFrame:
+def _suspects(losses: pl.DataFrame, labels: Labels, survey: Survey) -> pl.DataFrame:
     """The labelled alerts that have losses, the largest, over all classes, first."""
-    if missing := [name for name in _LOSSES if name not in losses.columns]:
-        raise TableError(f"losses: no column {missing[0]}; expected {', '.join(_LOSSES)}")
-    alert_id, _, _, loss = _LOSSES
-    if losses[alert_id].dtype != pl.Int64 or not losses[loss].dtype.is_numeric():
-        raise TableError(f"losses: {alert_id} is no Int64, or {loss} no number")
-    if not losses[loss].is_finite().all():
-        raise TableError(f"losses: {loss} is not finite everywhere")
-    worst = losses.sort(loss, descending=True).group_by(alert_id, "label", maintain_order=True)
-    summed = worst.agg(pl.col(loss).sum(), pl.col("class").first())
+    alert_id, expected = survey.alert_id, (survey.alert_id, *_LOSSES)
+    if missing := [name for name in expected if name not in losses.columns]:
+        raise TableError(f"losses: no column {missing[0]}; expected {', '.join(expected)}")
+    if losses[alert_id].dtype != pl.Int64 or not losses["loss"].dtype.is_numeric():
+        raise TableError(f"losses: {alert_id} is no Int64, or loss no number")
+    if not losses["loss"].is_finite().all():
+        raise TableError("losses: loss is not finite everywhere")
+    worst = losses.sort("loss", descending=True).group_by(alert_id, "label", maintain_order=True)
+    summed = worst.agg(pl.col("loss").sum(), pl.col("class").first())
     # a label that was changed since is not the one that the heads contradicted
     rows = labels.table.join(summed, left_on=["alert_id", "label"], right_on=[alert_id, "label"])
-    return rows.sort([loss, "alert_id"], descending=[True, False])
+    return rows.sort(["loss", "alert_id"], descending=[True, False])
 
 
 def _logit(column: str) -> pl.Expr:

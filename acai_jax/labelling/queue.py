@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from acai_jax.errors import TableError
+from acai_jax.alerts.sources import Paths, read_alerts
+from acai_jax.errors import Reject, TableError
 from acai_jax.labelling.store import Asked
 from acai_jax.score.columns import column_type, score_columns
 from acai_jax.stream.tables import scan_tables
@@ -80,6 +81,34 @@ def read_scores(paths: Iterable[str | os.PathLike[str]]) -> pl.DataFrame:
     return table
 
 
+def read_unscored(paths: Paths) -> pl.DataFrame:
+    """As `read_scores`, of packets, without scores: the first ones are picked by chance alone.
+
+    Raises:
+        SourceError: as for `read_alerts`.
+        TableError: there is no sound alert, or they are of several surveys.
+
+    Example:
+        >>> read_unscored("night.tar.gz").columns[:2]  # doctest: +SKIP
+        ['candid', 'objectId']
+    """
+    rows: list[dict[str, Any]] = []
+    surveys: dict[str, Survey] = {}
+    for alert in read_alerts(paths):
+        if isinstance(alert, Reject):
+            continue
+        survey = surveys.setdefault(alert.survey.name, alert.survey)
+        ids = {survey.alert_id: alert.alert_id, survey.object_id: alert.object_id}
+        told = {**alert.fields, **ids, "origin": alert.origin}
+        rows.append({name: told.get(name) for name in alert_columns(survey)})
+    if len(surveys) != 1:
+        titles = " and ".join(survey.title for survey in surveys.values()) or "no survey"
+        raise TableError(f"the alerts are of {titles}: pick from one survey's")
+    (survey,) = surveys.values()
+    table = pl.DataFrame(rows, alert_columns(survey), orient="row", strict=False)
+    return table.unique(survey.alert_id, keep="first").sort(survey.alert_id)
+
+
 def _one_survey(path: Path, schema: Mapping[str, Any]) -> Survey:
     try:
         survey = survey_of_table(schema)
@@ -130,7 +159,7 @@ def read_queue(path: str | os.PathLike[str]) -> pl.DataFrame:
         ['candid', 'objectId']
     """
     try:
-        queue = pl.read_parquet(path)
+        queue = pl.read_parquet(Path(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(f"{path} is no queue: {error}") from None
     survey = _one_survey(Path(path), queue.schema)
