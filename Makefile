@@ -35,7 +35,8 @@ test: lint
 fuzz: $(INSTALLED)
 	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py
 
-# simulate and package labelled alerts, train on them, evaluate; then score and filter a night
+# simulate and package labelled alerts, train on them, evaluate; score and filter a night; then pick alerts
+# of it, label them (the simulator answers), train again
 demo: $(INSTALLED)
 	@rm -rf demo && mkdir demo
 	$(BIN)/acai-jax simulate --count 3000 --seed 0 --out demo/labelled
@@ -49,8 +50,13 @@ demo: $(INSTALLED)
 	$(BIN)/acai-jax simulate --count 1000 --seed 1 --out demo/night
 	$(BIN)/acai-jax score demo/night/alerts --model demo/training --out demo/scores.parquet
 	$(BIN)/acai-jax filter demo/scores.parquet --name early_hosted --out demo/candidates.csv
-	@echo "pictures: demo/card/index.html demo/evaluation/report.html"
+	$(BIN)/acai-jax pick demo/scores.parquet --metrics demo/evaluation/metrics.json --count 60 \
+		--out demo/queue.parquet
+	$(BIN)/python -m train.active --pool demo/night/alerts --truth demo/night/labels.csv \
+		--workdir demo/active --rounds 1 --first 300 --count 60 --train.max-epochs 3
+	@echo "pictures: demo/card/index.html demo/evaluation/report.html demo/active/rounds.html"
 	@echo "tables: demo/scores.parquet demo/candidates.csv"
+	@echo "label alerts yourself: $(BIN)/acai-jax label demo/queue.parquet --store demo/labels.db"
 
 bench: $(INSTALLED)
 	@$(PIP) --editable ".[bench]" --constraint requirements.lock
@@ -64,6 +70,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.labelling
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info

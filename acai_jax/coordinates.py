@@ -4,12 +4,12 @@ from typing import Final
 
 import polars as pl
 
-# from ICRS, as astropy has it
-_ROTATION: Final = (
+GALACTIC: Final = (
     (-0.05487565771259163, -0.8734370519556159, -0.48383507361671546),
     (0.4941094371927268, -0.44482972122329517, 0.7469821839866676),
     (-0.8676661375596576, -0.19807633727300059, 0.45598381368730156),
 )
+"""Rotates directions from ICRS to galactic coordinates, as astropy does."""
 
 
 def galactic(ra: str = "ra", dec: str = "dec") -> tuple[pl.Expr, pl.Expr]:
@@ -30,6 +30,6 @@ def galactic(ra: str = "ra", dec: str = "dec") -> tuple[pl.Expr, pl.Expr]:
     )
     cosine = latitude.cos()
     e, n, u = cosine * longitude.cos(), cosine * longitude.sin(), latitude.sin()
-    x, y, z = (a * e + b * n + c * u for a, b, c in _ROTATION)
+    x, y, z = (a * e + b * n + c * u for a, b, c in GALACTIC)
     # an arc sine would lose digits at the poles
     return pl.arctan2(y, x).degrees() % 360, pl.arctan2(z, (x**2 + y**2).sqrt()).degrees()

@@ -76,6 +76,10 @@ class EvaluationError(AcaiError):
     """Nothing can be evaluated: no score, no positive of any head, or no such head."""
 
 
+class PickError(AcaiError):
+    """Nothing can be picked to be labelled: for its quotas, or what they need is not there."""
+
+
 class TableError(AcaiError):
     """A table is none of alerts."""
 

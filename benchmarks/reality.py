@@ -4,6 +4,8 @@
     python -m benchmarks.reality --parts heads --model checkpoints/new
     python -m benchmarks.reality --parts features images --out /tmp/pictures
 
+    python -m benchmarks.reality --survey lsst                      # features and figures
+
 Parts:
     heads: a model's AUC, FNR and FPR on real alerts that catalogues label, with intervals by
         object, and its agreement with the published heads on other real alerts.
@@ -29,11 +31,13 @@ import acai_jax
 from acai_jax.classes import CLASSES
 from acai_jax.evaluate.bootstrap import interval, resample
 from acai_jax.evaluate.figures import Ranking, ScoreState
+from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import FEATURE_NAMES
 from benchmarks import timing, two_samples
 from benchmarks.samples import (
     Sample,
     real_sample,
+    simulated_sample,
     simulated_samples,
     without_sentinel,
 )
@@ -270,6 +274,38 @@ def within_real_range(simulated: Sample, statistics: Path) -> list[dict[str, obj
     return results
 
 
+def print_distances(title: str, compared: list[dict[str, Any]]) -> None:
+    def quartiles(row: dict[str, Any], of: str) -> str:
+        return " ".join(f"{value:.4g}" for value in row[f"{of}_quartiles"])
+
+    rows = (
+        (r["figure"], r["distance"], quartiles(r, "real"), quartiles(r, "simulated"))
+        for r in compared
+    )
+    table(title, ("figure", "KS distance", "real quartiles", "simulated quartiles"), rows)
+
+
+def hold_lsst(data: Path, count: int, seed: int) -> dict[str, object]:
+    """LSST's simulation beside all real packets, whose classes nobody knows."""
+    real = real_sample(data, ("lsst/lsst_v10_0.avro",))
+    simulated = simulated_sample(count, seed, LSST)
+    truth, objects = two_samples.joined(real, simulated)
+    found: dict[str, object] = {}
+    for name, sides in (
+        ("features", [s.table() for s in (real, simulated)]),
+        ("pixels", [s.pixels for s in (real, simulated)]),
+    ):
+        values = np.concatenate([side.to_numpy() for side in sides])
+        judged = _judge_columns(sides[0].columns, values, truth, objects)
+        columns = ("figure", "AUC alone", "loss if shuffled")
+        title = f"LSST: trees on {name}: AUC {judged['auc']:.3f}"
+        table(title, columns, (row.values() for row in judged["figures"]))
+        found[name] = judged
+    compared = distances(real, simulated)
+    print_distances(f"LSST: {len(real.candids)} real alerts and {count:,} simulated", compared)
+    return found | {"distances": compared}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Heads and simulated alerts beside the real sky.")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -279,11 +315,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=(101, 102, 103))
     parser.add_argument("--out", type=Path, help="folder for pictures")
+    parser.add_argument("--survey", choices=("ztf", "lsst"), default="ztf")
     arguments = parser.parse_args()
+    if arguments.survey == "lsst":
+        found = hold_lsst(arguments.data, arguments.count, arguments.seeds[0])
+        timing.write_results("reality-lsst", [found])
+        return
 
     published = acai_jax.Scorer.load("published", weights_dir=arguments.weights)
     samples = simulated_samples(arguments.count, arguments.seeds)
-    found: dict[str, object] = {"seeds": list(arguments.seeds), "count": arguments.count}
+    found = {"seeds": list(arguments.seeds), "count": arguments.count}
     if "heads" in arguments.parts:
         scorer = acai_jax.Scorer.load(arguments.model, weights_dir=arguments.weights)
         heads = judge_heads(scorer, published, arguments.data, samples[0])
@@ -321,19 +362,7 @@ def main() -> None:
         if "figures" in arguments.parts:
             compared = distances(real, simulated)
             inside = within_real_range(samples[0], arguments.data / "field_statistics.csv")
-            rows = (
-                (
-                    r["figure"],
-                    r["distance"],
-                    *(
-                        " ".join(f"{q:.4g}" for q in r[f"{w}_quartiles"])
-                        for w in ("real", "simulated")
-                    ),
-                )
-                for r in compared
-            )
-            columns = ("figure", "KS distance", "real quartiles", "simulated quartiles")
-            table("real and simulated alerts of the same mix of classes", columns, rows)
+            print_distances("real and simulated alerts of the same mix of classes", compared)
             title = "share of simulated alerts within the central 90 % of real ones, by class"
             table(title, inside[0], (r.values() for r in inside))
             found |= {"distances": compared, "within": inside}

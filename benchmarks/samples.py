@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import loky
 import numpy as np
@@ -15,7 +16,9 @@ from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.sources import read_alerts
 from acai_jax.alerts.stamps import decode_stamp
 from acai_jax.simulate import simulate_packets
-from acai_jax.surveys.ztf import FEATURE_NAMES, SENTINEL
+from acai_jax.surveys import Preset
+from acai_jax.surveys.base import Survey
+from acai_jax.surveys.ztf import SENTINEL, ZTF
 
 REAL_FILES = ("alerts", "fink_alerts.parquet", "real_labelled.parquet")
 MISSING = 1e30  # a pixel beyond it holds no data
@@ -26,12 +29,13 @@ class Sample:
     """n alerts.
 
     Attributes:
-        features, triplets: as the heads take them, (n, 25) and (n, 63, 63, 3).
+        features, triplets: as the heads take them, (n, f) and (n, h, w, c).
         pixels: a row of `pixel_statistics` for each.
         candids: of the alerts.
         objects: objectId of each.
         exposures: what tells an exposure from others.
         labels, kinds: of simulated alerts; empty for real ones.
+        survey: that sent them.
     """
 
     features: np.ndarray
@@ -42,14 +46,18 @@ class Sample:
     exposures: np.ndarray
     labels: np.ndarray
     kinds: np.ndarray
+    survey: Survey = ZTF
 
     def table(self) -> pl.DataFrame:
         """The features by name."""
-        return pl.DataFrame(self.features.astype(np.float64), schema=list(FEATURE_NAMES))
+        return pl.DataFrame(
+            self.features.astype(np.float64), schema=list(self.survey.inputs.features)
+        )
 
     def take(self, rows: np.ndarray) -> "Sample":
         """Some of the alerts."""
-        parts = {name: value[rows] for name, value in vars(self).items() if len(value)}
+        fields = ((name, value) for name, value in vars(self).items() if name != "survey")
+        parts = {name: value[rows] for name, value in fields if len(value)}
         return dataclasses.replace(self, **parts)
 
     def one_of_each_exposure(self) -> "Sample":
@@ -61,36 +69,39 @@ def sample_of(
     packets: Sequence[AlertPacket], labels: Sequence[str] = (), kinds: Sequence[str] = ()
 ) -> Sample:
     """The sample of some packets; those that cannot be scored are left out."""
-    prepared = prepare_alerts(packets, "acai")
+    survey = packets[0].survey
+    prepared = prepare_alerts(packets, cast(Preset, next(iter(survey.recipes))), survey=survey)
     kept = [packets[row] for row in prepared.accepted]
     return Sample(
         features=prepared.features,
         triplets=prepared.triplets,
         pixels=pl.DataFrame([pixel_statistics(packet) for packet in kept]),
-        candids=np.array([packet.candid for packet in kept]),
-        objects=np.array([packet.objectId for packet in kept]),
-        exposures=np.array([round(float(packet.candidate["jd"]), 5) for packet in kept]),
+        candids=np.array([packet.alert_id for packet in kept]),
+        objects=np.array([packet.object_id for packet in kept]),
+        exposures=np.array([round(float(packet.fields[survey.time]), 5) for packet in kept]),
         labels=np.array(labels),
         kinds=np.array(kinds),
+        survey=survey,
     )
 
 
 def real_sample(data: Path, names: Sequence[str] = REAL_FILES) -> Sample:
     """Real alerts, each once."""
     packets = {
-        alert.candid: alert
+        alert.alert_id: alert
         for alert in read_alerts([data / name for name in names])
         if isinstance(alert, AlertPacket)
     }
     return sample_of(list(packets.values()))
 
 
-def simulated_sample(count: int, seed: int) -> Sample:
+def simulated_sample(count: int, seed: int, survey: Survey = ZTF) -> Sample:
     """Simulated alerts, in this process."""
-    made = list(simulate_packets(count, seed))
+    made = list(simulate_packets(count, seed, survey=survey.name))
     kinds = [f"{alert.label}: {alert.kind}" for alert in made]
     labels = [alert.label for alert in made]
-    return sample_of([packet_from_record(alert.record) for alert in made], labels, kinds)
+    packets = [packet_from_record(alert.record, schema_name=survey.name + ".") for alert in made]
+    return sample_of(packets, labels, kinds)
 
 
 def simulated_samples(count: int, seeds: Sequence[int]) -> list[Sample]:
@@ -104,7 +115,7 @@ def pixel_statistics(packet: AlertPacket) -> dict[str, float]:
     """Simple figures of the three stamps; sigma is the median absolute deviation's."""
     found = {}
     for name, data in zip(("science", "template", "difference"), packet.cutouts, strict=True):
-        image = decode_stamp(data).astype(np.float64)
+        image = decode_stamp(data, packet.survey.largest_stamp).astype(np.float64)
         bad = ~(np.abs(image) < MISSING)
         good = image[~bad]
         median = np.median(good)

@@ -11,6 +11,8 @@ def nnx_separable_conv(
 ) -> Callable[[jax.Array], jax.Array]:
     """A grouped convolution and a 1x1 one: (i, j, c), (c, o), (o,) -> images to images."""
     inputs, outputs = pointwise.shape
+    # random weights, which take long to compile, would only be replaced
+    options = {"kernel_init": nnx.initializers.zeros, "precision": "highest", "rngs": nnx.Rngs(0)}
     grouped = nnx.Conv(
         inputs,
         inputs,
@@ -18,10 +20,9 @@ def nnx_separable_conv(
         padding="VALID",
         feature_group_count=inputs,
         use_bias=False,
-        precision="highest",
-        rngs=nnx.Rngs(0),
+        **options,
     )
-    mixing = nnx.Conv(inputs, outputs, (1, 1), precision="highest", rngs=nnx.Rngs(0))
+    mixing = nnx.Conv(inputs, outputs, (1, 1), **options)
     grouped.kernel.set_value(depthwise[:, :, None])
     mixing.kernel.set_value(pointwise[None, None])
     assert mixing.bias is not None

@@ -48,7 +48,7 @@ def test_only_checkpoints_imports_orbax():
 def test_peers_are_never_needed(peer):
     users = {m for m in MODULES if any(f"{n}.".startswith(peer) for n in imports(source(m)))}
     # for those who ask for a `tf.data.Dataset`
-    assert users == ({"datasets.builders.ztf_acai.formats"} if peer == "tensorflow." else set())
+    assert users == ({"datasets.builders.formats"} if peer == "tensorflow." else set())
 
 
 def test_only_writers_use_fastavro():

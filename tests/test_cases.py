@@ -83,7 +83,6 @@ def test_a_replay_has_the_same_limits(cases, name, reason):
         ("pgir", "Palomar Gattini-IR"),
         ("roman_rapid", "Roman"),
         ("turbo", "TURBO"),
-        ("winter", "WINTER"),
     ],
 )
 def test_packets_of_other_surveys_are_told_apart(real_data, name, survey):

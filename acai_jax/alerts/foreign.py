@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from acai_jax.alerts.framing import schema_number
 from acai_jax.errors import PacketError
 from acai_jax.surveys import MARKS, SURVEYS, recognise, survey_of_table
 from acai_jax.surveys.base import Other, Survey
 
-_TITLES: Final = " or ".join(survey.title for survey in SURVEYS.values())
+*_FIRST, _LAST = (survey.title for survey in SURVEYS.values())
+_TITLES: Final = f"{', '.join(_FIRST)} or {_LAST}"
 NOT_AN_ALERT: Final = f"not a {_TITLES} alert"
 _PORTAL: Final = frozenset(
     f"i:{name}" for survey in SURVEYS.values() for name in (survey.alert_id, survey.object_id)
@@ -20,7 +22,8 @@ TELLING: Final = MARKS.union(_PORTAL)
 _OBJECT_NAME: Final = re.compile(
     "|".join(each.object_name for each in SURVEYS.values() if each.arrange is None).encode()
 )
-_MAX_SCHEMA_ID: Final = 2**20  # registries count from 1
+MAX_SCHEMA_ID: Final = 2**20
+"""That bytes of unknown kind are taken for: registries count from 1."""
 
 
 def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Survey:
@@ -38,13 +41,13 @@ def survey_of(record: Mapping[str, Any], schema_name: str | None = None) -> Surv
         'ZTF'
         >>> survey_of({}, "desirt.alert")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        acai_jax.errors.PacketError: not a ZTF or LSST alert: a packet of DECam; classifiers ...
+        acai_jax.errors.PacketError: not a ZTF, LSST or WINTER alert: a packet of DECam; ...
     """
     found = recognise(schema_name, record)
     if isinstance(found, Other):
         raise PacketError(
             f"{NOT_AN_ALERT}: a packet of {found.title}; "
-            f"classifiers trained on {_TITLES} stamps do not transfer"
+            "classifiers trained on other stamps do not transfer"
         )
     if not _PORTAL.isdisjoint(record):
         survey = survey_of_table(name.removeprefix("i:") for name in record if name in _PORTAL)
@@ -83,8 +86,7 @@ def not_a_container(head: bytes) -> str:
             "a bare Avro record without its schema, as Fink's livestream sends; "
             "there the message's key holds the schema"
         )
-    number = int.from_bytes(head[1:5], "big")
-    if head[0] == 0 and 0 < number < _MAX_SCHEMA_ID and len(head) > 5:
+    if number := schema_number(head, MAX_SCHEMA_ID):
         return (
             f"Confluent framing (schema id {number}): a bare Avro record, "
             "whose schema stands in a registry"

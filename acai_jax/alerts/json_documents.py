@@ -32,7 +32,7 @@ _OF_ALERTS: Final = "|".join(
     name for each in SURVEYS.values() for name in (each.object_id, each.alert_id, each.record)
 )
 _HISTORIES: Final = "|".join(name for each in SURVEYS.values() for name in each.histories)
-_OF_PACKETS: Final = rf'"(?:{_OF_ALERTS}|{_HISTORIES}|objectid|dia\w+|prvDia\w+|cutout\w+)"'
+_OF_PACKETS: Final = rf'"(?:{_OF_ALERTS}|{_HISTORIES}|dia\w+|prvDia\w+|cutout\w+)"'
 _OF_ANSWERS: Final = rf"(?!{_OF_PACKETS}){_STRING}\s*+:\s*+"
 _BETWEEN_DOCUMENTS: Final = re.compile(r"[\s,\[\]]*+")
 _BETWEEN_WRAPPED: Final = re.compile(rf"(?:[\s,\[\]}}]|{_STRING}\s*+:\s*+{_PLAIN}?+)*+")

@@ -235,11 +235,17 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
     values, names = [], []
     for survey in SURVEYS.values():
-        if survey.arrange is not None and survey.record in record:
-            with contextlib.suppress(PacketError):
-                record = survey.arrange(record)
         inner = record.get(survey.record)
         inner = inner if isinstance(inner, Mapping) else {}
+        if survey.arrange is not None and inner:
+            # where a number has a wrong type, the identifiers may still be sound
+            sure = (survey.alert_id, *survey.integer_fields)
+            others = dict.fromkeys(name.partition(".")[0] for name in survey.arranged_from)
+            bare = {**record, **others, survey.record: {name: inner.get(name) for name in sure}}
+            for known in (bare, record):
+                with contextlib.suppress(Exception):
+                    record = survey.arrange(known)
+            inner = record[survey.record]
         for found, name in ((values, survey.alert_id), (names, survey.object_id)):
             found += [record.get(name), inner.get(name), record.get(f"i:{name}")]
     alert_id = next((known for value in values if (known := _known(value)) is not None), None)

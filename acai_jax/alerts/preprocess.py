@@ -8,7 +8,7 @@
 | lsst     | the same; a larger stamp's middle                 |          | no score           |
 | lsst-snr | asinh of pixel / noise, then the same             |          | no score           |
 
-LSST's features have rules of their own for nulls: `surveys.lsst`.
+As `lsst` does `winter`. LSST's features have rules of their own for nulls: `surveys.lsst`.
 """
 
 import math

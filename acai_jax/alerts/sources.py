@@ -19,9 +19,16 @@ from isal import igzip
 from acai_jax.alerts import avro, foreign
 from acai_jax.alerts.archives import Content, tar_members
 from acai_jax.alerts.columnar import parquet_records
+from acai_jax.alerts.framing import FRAME_BYTES, is_schema, schema_number, schemas_near
 from acai_jax.alerts.json_documents import json_documents
-from acai_jax.alerts.packet import AlertPacket, container_records, packet_or_reject, skipped_fields
-from acai_jax.errors import AcaiError, AvroError, Reject, SourceError, reason_of
+from acai_jax.alerts.packet import (
+    AlertPacket,
+    container_records,
+    packet_or_reject,
+    skipped_fields,
+    wanted_fields,
+)
+from acai_jax.errors import AcaiError, AvroError, PacketError, Reject, SourceError, reason_of
 from acai_jax.text import printable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -38,12 +45,14 @@ SUFFIXES: Final = (
     ".ndjson",
     ".json.gz",
     ".jsonl.gz",
+    ".bin",
 )
 """Files that are read when a directory is given; a file given by name is known by its bytes."""
 
 _PIECE_BYTES: Final = 2**20
 _WHOLE_FILE_BYTES: Final = 2 * 2**20  # Avro files up to this size are left to the workers whole
 _MAX_MEMBER_BYTES: Final = 256 * 2**20
+_MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _MAX_NAME: Final = 4096
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _DOCUMENTS: Final = 16
@@ -56,10 +65,11 @@ class Encoded:
 
     Attributes:
         origin: file (and member) that they came from.
-        content: an Avro container, the path of one, decoded records, or a reject.
+        content: an Avro container, the path of one, a framed message, decoded records, or a reject.
         count: how many packets to expect; a guess until they are decoded.
         source_bytes: how much of the source was read to get it, for progress bars.
         memory_bytes: about how much memory decoded records take.
+        schema: of a framed message, as JSON.
     """
 
     origin: str
@@ -67,6 +77,7 @@ class Encoded:
     count: int = 1
     source_bytes: int = 0
     memory_bytes: int = 0
+    schema: bytes | None = None
 
 
 def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
@@ -75,8 +86,9 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
     Args:
         paths: one path or several: Avro containers (of any codec in Avro's specification), `.tar`
             and `.tar.gz` of them, Parquet as Fink stores alerts, (extended) JSON as Kowalski
-            exports them or an archive's interface answers, or directories of such files, which
-            are read in the order of their names.
+            exports them or an archive's interface answers, Kafka messages in Confluent's framing
+            (as `.bin`, their schemas as `schemas/NUMBER.json` beside them or their folder), or
+            directories of such files, which are read in the order of their names.
         histories: also read `prv_candidates` and `fp_hists` (slower).
 
     Yields:
@@ -110,10 +122,11 @@ def source_files(paths: Paths) -> list[Path]:
             raise SourceError(f"unreadable path: {error.strerror}: {_text(path)}") from None
         if is_folder:
             found = sorted(
-                Path(folder) / name
+                file
                 for folder, _, names in os.walk(path, onerror=_raise_unreadable)
                 for name in names
                 if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+                if not is_schema(file := Path(folder) / name)
             )
             if not found:
                 raise SourceError(f"no alerts in {path}: looked for {', '.join(SUFFIXES)}")
@@ -159,16 +172,19 @@ def decode(encoded: Encoded, *, histories: bool = False) -> Iterator[AlertPacket
     Whatever its bytes hold, nothing is raised.
     """
     try:
-        yield from _decoded(encoded.content, encoded.origin, histories)
+        yield from _decoded(encoded, histories)
     except Exception as error:
         yield Reject(_unreadable(error), origin=encoded.origin)
 
 
-def _decoded(
-    content: bytes | Path | list[Mapping[str, Any] | Reject] | Reject, origin: str, histories: bool
-) -> Iterator[AlertPacket | Reject]:
+def _decoded(encoded: Encoded, histories: bool) -> Iterator[AlertPacket | Reject]:
+    content, origin = encoded.content, encoded.origin
     if isinstance(content, Reject):
         yield content
+        return
+    if encoded.schema is not None:
+        record = cast(bytes, content)[FRAME_BYTES:]
+        yield bare_alert(encoded.schema, record, origin, histories=histories)
         return
     if isinstance(content, list):
         for record in content:
@@ -181,6 +197,18 @@ def _decoded(
         else:
             record, name = item
             yield packet_or_reject(record, origin, name)
+
+
+def bare_alert(
+    schema: bytes, record: bytes, origin: str, *, histories: bool = False
+) -> AlertPacket | Reject:
+    """The alert of an Avro record whose schema stands elsewhere.
+
+    Raises:
+        AvroError: the schema or the record is damaged.
+    """
+    found = avro.read_datum(schema, record, wanted_fields(histories))
+    return packet_or_reject(found, origin, avro.record_name(schema))
 
 
 def _rejected(origin: str, reason: str) -> Encoded:
@@ -212,7 +240,7 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
             if magic.startswith(avro.MAGIC):
                 yield from _encoded_member(origin, unzipped)
             else:
-                yield from _encoded_stream(origin, magic, unzipped, histories)
+                yield from _encoded_stream(path, magic, unzipped, histories)
     elif magic.startswith(avro.MAGIC):
         size = os.fstat(file.fileno()).st_size
         if size <= _WHOLE_FILE_BYTES:
@@ -232,14 +260,17 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
         file.seek(0, os.SEEK_END)
         yield _rejected(origin, f"not an Avro container: {foreign.not_a_container(magic)}")
     else:
-        yield from _encoded_stream(origin, magic, file, histories)
+        yield from _encoded_stream(path, magic, file, histories)
 
 
 def _encoded_stream(
-    origin: str, magic: bytes, stream: io.BufferedIOBase, histories: bool
+    path: Path, magic: bytes, stream: io.BufferedIOBase, histories: bool
 ) -> Iterator[Encoded]:
+    origin = _text(path)
     if magic[257:262] == b"ustar":
-        yield from _encoded_tar(origin, stream)
+        yield from _encoded_tar(path, stream)
+    elif schema_number(magic, foreign.MAX_SCHEMA_ID):
+        yield _encoded_message(path, origin, stream)
     elif magic.lstrip().startswith((b"{", b"[")):
         yield from _encoded_json(origin, stream, skipped_fields(histories))
     else:
@@ -278,13 +309,39 @@ def _split(origin: str, container: avro.Buffer) -> Iterator[Encoded]:
         yield _rejected(origin, str(error))
 
 
-def _encoded_tar(origin: str, stream: io.BufferedIOBase) -> Iterator[Encoded]:
+def _encoded_message(path: Path, origin: str, stream: io.BufferedIOBase | Content) -> Encoded:
+    """A message in Confluent's framing, which a file or an archive's member holds.
+
+    Raises:
+        SourceError: it is none, or its schema is not there.
+    """
+    raw = stream.read(_MAX_MESSAGE_BYTES)
+    if stream.read(1):
+        size = _MAX_MESSAGE_BYTES // 2**20
+        raise SourceError(f"too large: {origin} has more than {size} MiB in one message")
+    what = foreign.not_a_container(raw[:512])
+    number = schema_number(raw, foreign.MAX_SCHEMA_ID)
+    if number is None:
+        raise SourceError(f"not a source of alerts: {origin} ({what})")
+    try:
+        return Encoded(origin, raw, schema=schemas_near(path).schema(number))
+    except PacketError as error:
+        raise SourceError(f"not a source of alerts: {origin} ({what}; {error})") from None
+
+
+def _encoded_tar(path: Path, stream: io.BufferedIOBase) -> Iterator[Encoded]:
+    origin = _text(path)
     for member, content in tar_members(stream):
         name = f"{origin}:{_text(member)}" if member else origin
         if isinstance(content, str):
             yield _rejected(name, content)
         elif member.lower().endswith(".avro"):
             yield from _encoded_member(name, content)
+        elif member.lower().endswith(".bin"):
+            try:
+                yield _encoded_message(path, name, content)
+            except SourceError as error:
+                yield _rejected(name, str(error))
         else:
             yield _rejected(name, "archive member not read: no .avro file")
 

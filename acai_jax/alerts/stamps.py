@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -38,6 +39,7 @@ _PLAIN = {
     b"PCOUNT": b"0",
     b"GCOUNT": b"1",
 }
+_PC_CARD = re.compile(rb"PC([12]_[12]) *= *([-+.\dEe]+)")
 _GZIP = 31  # window bits: gzip framing, checksum verified
 _GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 
@@ -78,6 +80,28 @@ def decode_variance(data: bytes | None, side: int = DEFAULT.largest_stamp) -> Im
     Source: FITS standard 4.0; what LSST's cutouts hold, which astropy's `CCDData` writes.
     """
     return _walled(_decoded_variance, data, side)
+
+
+def north(data: bytes | None) -> tuple[float, float] | None:
+    """Which way is north in a cutout: (along rows, along columns), of length 1; None if not said.
+
+    Args:
+        data: as for `decode_stamp`; the matrix PC of the first header block is read.
+
+    Example:
+        >>> north(None) is None
+        True
+
+    Source: FITS standard 4.0, section 8.1.
+    """
+    try:
+        fits = b"" if data is None else _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+        cards = dict(_PC_CARD.findall(fits[:_BLOCK]))
+        a, b, c, d = (float(cards[name]) for name in (b"1_1", b"1_2", b"2_1", b"2_2"))
+        x, y = -b / (a * d - b * c), a / (a * d - b * c)
+        return x / math.hypot(x, y), y / math.hypot(x, y)
+    except (StampError, KeyError, ValueError, ArithmeticError):
+        return None
 
 
 def _walled(decode: Callable[[bytes, int], Image], data: bytes | None, side: int) -> Image:

@@ -11,8 +11,9 @@ from rich.text import Text
 from acai_jax.commands.arguments import Decoding
 from acai_jax.commands.console import console
 from acai_jax.datasets.splits import SPLITS
-from acai_jax.errors import DatasetError, RejectLimit
-from acai_jax.surveys import Preset
+from acai_jax.errors import DatasetError, Reject, RejectLimit
+from acai_jax.surveys import DEFAULT, Preset, find_survey
+from acai_jax.surveys.base import Survey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,13 @@ class Package(Decoding):
     labels: Path | None = None
     """their labels, CSV with the columns oid, candid, label."""
     data_dir: Path = Path("datasets")
-    """the dataset goes to DATA_DIR/ztf_acai/CONFIG/VERSION."""
+    """the dataset goes to DATA_DIR/SURVEY_acai/CONFIG/VERSION."""
+    survey: str | None = None
+    """whose alerts they are; by default that of the first one that can be read, or ztf."""
     config: Literal["alerts", "alerts_stamps", "alerts_split_by_alert", "simulated"] = "alerts"
     """what the records are. Options that change it become part of its name."""
     preset: Preset | None = None
-    """whose preprocessing to follow; by default "acai"."""
+    """whose preprocessing to follow; by default the survey's first."""
     all_programs: bool = False
     """keep alerts of programid 2 and 3, which are not public."""
     count: int | None = None
@@ -47,7 +50,8 @@ class Package(Decoding):
         import tensorflow_datasets as tfds
         from absl import logging
 
-        from acai_jax.datasets.builders.ztf_acai import AcaiConfig, Builder
+        from acai_jax.datasets.builders import builder_class
+        from acai_jax.datasets.builders.base import AcaiConfig
 
         limit = RejectLimit(self.max_rejects)
         if self.config != "simulated" and (not self.sources or self.labels is None):
@@ -55,10 +59,17 @@ class Package(Decoding):
         if self.config != "simulated" and (self.count is not None or self.seed is not None):
             raise DatasetError("--count and --seed are for the config simulated")
         logging.set_verbosity(logging.ERROR)  # TFDS warns of configs that are not standard
-        builder = Builder(
+        builder_type = builder_class(self._survey())
+        if self.config not in builder_type.builder_configs:
+            known = ", ".join(builder_type.builder_configs)
+            raise DatasetError(
+                f"no config {self.config} in {builder_type.name}; there are: {known}"
+            )
+        standard = builder_type.builder_configs[self.config]
+        assert isinstance(standard, AcaiConfig)
+        builder = builder_type(
             data_dir=self.data_dir,
-            config=AcaiConfig.like(
-                self.config,
+            config=standard.like(
                 preset=self.preset,
                 public_only=False if self.all_programs else None,
                 count=self.count,
@@ -81,6 +92,17 @@ class Package(Decoding):
         _print_summary(Path(builder.data_path), facts)
         rejected, counts = sum(facts["rejects"].values()), facts["counts"]
         limit.check(rejected, counts["alerts"] - counts["unlabelled"])
+
+    def _survey(self) -> Survey:
+        if self.survey is not None:
+            return find_survey(self.survey)
+        if not self.sources:
+            return DEFAULT
+        from acai_jax.alerts.sources import read_alerts
+
+        alerts = (alert for alert in read_alerts(self.sources) if not isinstance(alert, Reject))
+        first = next(alerts, None)
+        return DEFAULT if first is None else first.survey
 
 
 def _print_summary(path: Path, facts: Mapping[str, Any]) -> None:

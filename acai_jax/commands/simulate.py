@@ -3,16 +3,19 @@
 import dataclasses
 import time
 from pathlib import Path
+from typing import Literal
 
 from acai_jax.commands.console import console, counting_progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Simulate:
-    """Simulate labelled alerts in ZTF's schema: OUT/alerts/*.avro and OUT/labels.csv."""
+    """Simulate labelled alerts in their survey's schema: OUT/alerts/*.avro and OUT/labels.csv."""
 
     out: Path
     """folder to make."""
+    survey: Literal["ztf", "lsst"] = "ztf"
+    """whose alerts."""
     count: int = 10_000
     """number of alerts."""
     seed: int = 0
@@ -38,6 +41,7 @@ class Simulate:
                 self.seed,
                 proportions=self.proportions or DEFAULT_PROPORTIONS,
                 label_noise=self.label_noise,
+                survey=self.survey,
                 num_workers=self.workers,
                 overwrite=self.overwrite,
                 progress=progress,

@@ -10,7 +10,10 @@ from acai_jax.commands.evaluate import Evaluate
 from acai_jax.commands.export import Export
 from acai_jax.commands.fetch_night import FetchNight
 from acai_jax.commands.filter import Filter
+from acai_jax.commands.label import Label
+from acai_jax.commands.labels import Labels
 from acai_jax.commands.package import Package
+from acai_jax.commands.pick import Pick
 from acai_jax.commands.replay import Replay
 from acai_jax.commands.score import Score
 from acai_jax.commands.show import Show
@@ -32,6 +35,9 @@ COMMANDS = {
     "sweep": Sweep,
     "evaluate": Evaluate,
     "calibrate": Calibrate,
+    "pick": Pick,
+    "label": Label,
+    "labels": Labels,
     "stream": Stream,
     "replay": Replay,
     "filter": Filter,

@@ -18,6 +18,10 @@ from acai_jax.text import FORMULA
 
 COLUMNS: Final = ("oid", "candid", "label")
 """Columns that a labels file must have, named as the original ACAI named them."""
+WHY: Final = "why"
+"""A column that a labels file may have: why a person was asked for the label."""
+ACTIVE: Final = ("boundary", "disagreement", "relabel", "confident")
+"""Those reasons by which a model chose the alert: such alerts are no fair sample of any night."""
 
 _MAX_LABEL: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
@@ -31,12 +35,14 @@ class Labels:
         table: columns alert_id (Int64), object_id and label (String), one row per alert, by
             alert_id.
         duplicates: how many rows only repeated an earlier one.
+        active: alerts whose `WHY` is one of `ACTIVE`.
         extra_columns: columns of the file that nothing here reads.
         sha256: digest of the file.
     """
 
     table: pl.DataFrame
     duplicates: int
+    active: frozenset[int]
     extra_columns: tuple[str, ...]
     sha256: str
 
@@ -46,7 +52,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 
     Args:
         path: the file. Labels may be any short text: new classes are welcome. Further columns
-            are allowed.
+            are allowed, `WHY` among them.
 
     Raises:
         LabelsError: the file is missing, empty or no such table; a candid is no integer, a name or
@@ -64,16 +70,20 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     alert_ids, lines = array.array("q"), array.array("q")
     names: list[str] = []
     labels: list[str] = []
+    active: set[int] = set()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = _header(path, reader)
             order = [header.index(name) for name in COLUMNS]
+            why = header.index(WHY) if WHY in header else None
             for line, fields in _rows(path, reader, len(header)):
                 oid, alert_id, label = (fields[index].strip() for index in order)
                 alert_ids.append(_alert_id(path, line, alert_id))
                 names.append(_text(path, line, "oid", oid))
                 labels.append(sys.intern(_text(path, line, "label", label)))
+                if why is not None and fields[why].strip() in ACTIVE:
+                    active.add(alert_ids[-1])
                 lines.append(line)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -89,8 +99,9 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     )
     unique = table.unique(["alert_id", "object_id", "label"], keep="first").sort("alert_id", "line")
     _refuse_conflicts(path, unique)
-    extra = tuple(name for name in header if name not in COLUMNS)
-    return Labels(unique.drop("line"), len(table) - len(unique), extra, digest)
+    extra = tuple(name for name in header if name not in (*COLUMNS, WHY))
+    repeated = len(table) - len(unique)
+    return Labels(unique.drop("line"), repeated, frozenset(active), extra, digest)
 
 
 def _header(path: Path, reader: Iterator[list[str]]) -> Sequence[str]:

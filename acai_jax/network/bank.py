@@ -147,6 +147,28 @@ def apply_heads(
     return logits.T
 
 
+def last_layers(
+    heads: Head, features: Float[Array, "b f"], triplets: Float[Array, "b h w c"]
+) -> Float[Array, "b u"]:
+    """What the logits of all heads are made of, side by side: a space in which like is near like.
+
+    Args:
+        heads: as for `apply_heads`.
+        features: as for `apply_heads`.
+        triplets: as for `apply_heads`.
+
+    Example:
+        >>> heads = create_heads(HeadConfig(), 5, jax.random.key(0))
+        >>> last_layers(heads, jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
+        (2, 80)
+    """
+
+    def of_head(head: Head) -> Float[Array, "b u"]:
+        return head.last_layer(features, head.image_features(triplets))
+
+    return jax.vmap(of_head, out_axes=1)(heads).reshape(len(features), -1)
+
+
 def stack_heads(heads: Sequence[Head]) -> Head:
     """A bank of single heads of one kind, in the order given."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)

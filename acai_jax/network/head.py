@@ -153,7 +153,18 @@ class Head(nnx.Module):
         key: Key[Array, ""] | None = None,
         dropout: Float[Array, ""] | None = None,
     ) -> Float[Array, " b"]:
-        """The dense branch, joined with the image's features."""
+        """The logits of the dense branch, joined with the image's features."""
+        return self.score(self.last_layer(features, image_features, key=key, dropout=dropout))[:, 0]
+
+    def last_layer(
+        self,
+        features: Float[Array, "b f"],
+        image_features: Float[Array, "b o"],
+        *,
+        key: Key[Array, ""] | None = None,
+        dropout: Float[Array, ""] | None = None,
+    ) -> Float[Array, "b u"]:
+        """What the logits are made of: alerts that are near in it are alike to the head."""
         activation = _ACTIVATIONS[self.config.activation]
         x = self.norm(features)
         for place in range(1, len(self.config.dense_units) + 1):
@@ -161,8 +172,7 @@ class Head(nnx.Module):
                 dropout_key = key if key is None or place == 2 else jax.random.fold_in(key, place)
                 x = self.dense_dropout(x, dropout_key, dropout)
             x = activation(getattr(self, f"dense_{place}")(x))
-        x = activation(self.join(jnp.concatenate([x, image_features], axis=-1)))
-        return self.score(x)[:, 0]
+        return activation(self.join(jnp.concatenate([x, image_features], axis=-1)))
 
 
 def head_weights(heads: nnx.Module) -> dict[str, Any]:

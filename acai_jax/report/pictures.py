@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acai_jax.alerts.packet import AlertPacket
-from acai_jax.alerts.stamps import Image, decode_stamp
+from acai_jax.alerts.stamps import Image, decode_stamp, north
 from acai_jax.classes import CLASS_NAMES
 from acai_jax.errors import StampError
 
@@ -35,8 +35,9 @@ def draw_alert(
 ) -> None:
     """Draws one alert to a PNG.
 
-    Stamps are shown with north up, as far as ZTF's orientation goes: science and template in a
-    logarithmic stretch, the difference in a linear one, between the 1st and 99th percentile.
+    Stamps are shown with their first row at the bottom, which makes north up in ZTF's; where a
+    stamp says which way is north, an arrow shows it. Science and template are in a logarithmic
+    stretch, the difference in a linear one, between the 1st and 99th percentile.
 
     Args:
         packet: the alert.
@@ -58,6 +59,8 @@ def draw_alert(
     for index, (title, data) in enumerate(zip(titles, packet.cutouts, strict=True)):
         axes = figure.add_subplot(grid[0, 2 * index : 2 * index + 2])
         draw_stamp(axes, data, packet.survey.largest_stamp, logarithmic=title != "Difference")
+        if (towards := north(data)) is not None:
+            _draw_arrow(axes, towards)
         axes.set_title(title)
     _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
     _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
@@ -82,6 +85,21 @@ def draw_stamp(axes: Axes, data: bytes | None, side: int, *, logarithmic: bool) 
         axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=9)
 
 
+def _draw_arrow(axes: Axes, towards: tuple[float, float]) -> None:
+    """An arrow that points to north, in a corner."""
+    axes.annotate(
+        "N",
+        xytext=(0.12 + 0.1 * towards[0], 0.12 + 0.1 * towards[1]),
+        xy=(0.12, 0.12),
+        xycoords="axes fraction",
+        textcoords="axes fraction",
+        color="orange",
+        ha="center",
+        va="center",
+        arrowprops={"arrowstyle": "<-", "color": "orange"},
+    )
+
+
 def draw_image(axes: Axes, image: Image, *, logarithmic: bool) -> None:
     """Draws one stamp into `axes`, stretched as `stretch` does it."""
     axes.set_xticks([])
@@ -91,7 +109,7 @@ def draw_image(axes: Axes, image: Image, *, logarithmic: bool) -> None:
 
 
 def stretch(image: Image, *, logarithmic: bool) -> Image:
-    """An image flipped as ZTF is shown, from 0 at its 1st percentile to 1 at its 99th.
+    """An image, first row last, from 0 at its 1st percentile to 1 at its 99th.
 
     Pixels that are NaN, infinite or ±3.4e38 count as missing and come out as NaN.
 

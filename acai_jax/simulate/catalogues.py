@@ -13,6 +13,7 @@ from acai_jax.surveys.ztf import SENTINEL
 
 _PS1_RADIUS: Final = 30.0  # [arcsec]
 _PS1_LIMIT: Final = 22.8  # [mag] in r
+_FILTERS: Final = (1, 2, 3, 3)  # whose magnitudes stand for g, r, i and z
 _VOTES: Final = 800  # the smallest common step of real star scores is about 1/800
 _GAIA_LIMIT: Final = 20.6
 _GAIA_BRIGHT: Final = 14.0
@@ -33,7 +34,17 @@ class Entry:
 def catalogue_entries(rng: np.random.Generator, sources: Sequence[Source]) -> list[Entry]:
     """What Pan-STARRS1 lists around an object, and a little beyond."""
     near = [s for s in sources if s.distance < _PS1_RADIUS + 3 and s.magnitude < _PS1_LIMIT]
-    return [_entry(rng, part) for source in near for part in (source, *_split(rng, source))]
+    listed = [part for source in near for part in (source, *_split(rng, source))]
+    shape = (len(listed), len(_FILTERS))
+    drawn = zip(
+        listed,
+        rng.random(shape).tolist(),
+        rng.normal(0, 0.03, shape).tolist(),
+        rng.standard_normal((len(listed), 2)).tolist(),
+        rng.integers(10**17, 2 * 10**17, len(listed)).tolist(),
+        strict=True,
+    )
+    return [_entry(rng, *row) for row in drawn]
 
 
 def _split(rng: np.random.Generator, source: Source) -> list[Source]:
@@ -56,21 +67,27 @@ def _split(rng: np.random.Generator, source: Source) -> list[Source]:
     return parts
 
 
-def _entry(rng: np.random.Generator, source: Source) -> Entry:
+def _entry(
+    rng: np.random.Generator,
+    source: Source,
+    chances: list[float],
+    noise: list[float],
+    where: list[float],
+    number: int,
+) -> Entry:
     faint = source.magnitude > 20.5
+    missing = 0.35 if faint else 0.03
     magnitudes = tuple(
-        source.in_filter(fid) + rng.normal(0, 0.03)
-        if rng.uniform() > (0.35 if faint else 0.03)
-        else SENTINEL
-        for fid in (1, 2, 3, 3)
+        source.in_filter(fid) + error if chance > missing else SENTINEL
+        for fid, chance, error in zip(_FILTERS, chances, noise, strict=True)
     )
-    error = rng.normal(0, 0.04 if faint else 0.006, 2)  # as it agrees with Gaia on real alerts
+    error = 0.04 if faint else 0.006  # as it agrees with Gaia on real alerts
     return Entry(
-        x=PIXEL_SCALE * source.x + error[0],
-        y=PIXEL_SCALE * source.y + error[1],
+        x=PIXEL_SCALE * source.x + error * where[0],
+        y=PIXEL_SCALE * source.y + error * where[1],
         magnitudes=magnitudes,
         star_score=_star_score(rng, source, measured=magnitudes[1] != SENTINEL),
-        number=int(rng.integers(10**17, 2 * 10**17)),
+        number=number,
     )
 
 

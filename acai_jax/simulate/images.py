@@ -13,6 +13,7 @@ from acai_jax.simulate.optics import (
     coloured,
     points,
     sersic,
+    slope,
     smooth_noise,
     trail,
     with_psf,
@@ -53,6 +54,7 @@ class Stamps:
 
     Attributes:
         science, template, difference: [DN]; the difference is science minus reference.
+        photon_noise: one sigma of each pixel of the science image [DN].
         noise: one sigma of each pixel of the difference, subtraction errors included [DN].
         bad: pixels without data.
     """
@@ -60,6 +62,7 @@ class Stamps:
     science: Stamp
     template: Stamp
     difference: Stamp
+    photon_noise: Stamp
     noise: Stamp
     bad: np.ndarray
 
@@ -68,12 +71,16 @@ class Field:
     """The fixed sources around one object; what does not change with the PSF is drawn once."""
 
     def __init__(self, sources: tuple[Source, ...]) -> None:
-        self._near = [
+        near = [
             s
             for s in sources
             if max(abs(s.x), abs(s.y)) < _DRAWN + s.radius / PIXEL_SCALE or s.magnitude < 13.5
         ]
-        self._galaxies: dict[int, np.ndarray] = {}
+        rows = [(s.x, s.y, *map(s.in_filter, (1, 2, 3))) for s in near if s.kind != "galaxy"]
+        self._points = np.array(rows).reshape(-1, 5)  # x, y, magnitudes; then fluxes
+        self._points[:, 2:] = 10 ** (-0.4 * self._points[:, 2:])
+        self._galaxies = [s for s in near if s.kind == "galaxy"]
+        self._profiles: dict[int, np.ndarray] = {}
 
     def through(self, exposure: Exposure, fwhm: float, x: float, y: float, level: float) -> Stamp:
         """The field in an exposure's filter and zero point.
@@ -85,28 +92,29 @@ class Field:
             y: along columns [pixel].
             level: point sources end where they are fainter than this [DN].
         """
-        light: list[tuple[float, float, float, float]] = []  # x, y, flux, width of points
+        flux = exposure.flux(0.0) * self._points[:, 1 + exposure.fid]
+        light = [np.stack([*self._points[:, :2].T, flux, np.full_like(flux, fwhm)], axis=1)]
         galaxies: np.ndarray | None = None
-        for number, source in enumerate(self._near):
+        for number, source in enumerate(self._galaxies):
             flux = exposure.flux(source.in_filter(exposure.fid))
             radius = source.radius / PIXEL_SCALE
-            point = flux * source.nucleus if source.kind == "galaxy" else flux
+            point = flux * source.nucleus
             extended = flux - point
-            if extended and radius < 1.5 and flux < 300 * level:
+            if radius < 1.5 and flux < 300 * level:
                 # too small and faint for its profile to show
                 width = math.hypot(fwhm, 1.6 * radius)
-                light.append((source.x + x, source.y + y, extended, width))
-            elif extended:
-                if number not in self._galaxies:
-                    self._galaxies[number] = sersic(
+                light.append(np.array([[source.x, source.y, extended, width]]))
+            else:
+                if number not in self._profiles:
+                    self._profiles[number] = sersic(
                         source.x, source.y, radius, source.index, source.axis_ratio, source.angle
                     )
-                seen = extended * self._galaxies[number]
+                seen = extended * self._profiles[number]
                 galaxies = seen if galaxies is None else galaxies + seen
             if point:
-                light.append((source.x + x, source.y + y, point, fwhm))
-        across, down, fluxes, widths = np.array(light).reshape(-1, 4).T
-        image = points(across, down, fluxes, widths, level)
+                light.append(np.array([[source.x, source.y, point, fwhm]]))
+        across, down, fluxes, widths = np.concatenate(light).T
+        image = points(across + x, down + y, fluxes, widths, level)
         return image if galaxies is None else image + with_psf(galaxies, fwhm, x, y)
 
 
@@ -141,14 +149,7 @@ def expose(
     # the template is scaled to the science image's zero point
     template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)
     template = field.through(exposure, reference.seeing, *position, 0.3 * template_noise)
-    gradient_y, gradient_x = np.gradient(fixed)
-    gradient_yy, gradient_xx = np.gradient(gradient_y, axis=0), np.gradient(gradient_x, axis=1)
-    residual = (
-        subtraction.scale * fixed
-        + subtraction.width / 2 * (gradient_yy + gradient_xx)
-        - subtraction.dx * gradient_x
-        - subtraction.dy * gradient_y
-    )
+    residual, unsure = left_over(fixed, subtraction)
     light = fixed + change
     variance = exposure.noise**2 + np.clip(light, 0, None) / GAIN
     noise = np.sqrt(variance) * _detector_noise(rng)
@@ -167,9 +168,22 @@ def expose(
         + exposure.sky
     )
     difference = change + residual + _matched(rng, noise) - reference_noise + plane
-    steepness = REGISTRATION**2 * (gradient_x**2 + gradient_y**2)
-    total = np.sqrt(variance + template_noise**2 + steepness)
-    return Stamps(science, template, difference, total, np.zeros(fixed.shape, bool))
+    total = np.sqrt(variance + template_noise**2 + unsure)
+    bad = np.zeros(fixed.shape, bool)
+    return Stamps(science, template, difference, np.sqrt(variance), total, bad)
+
+
+def left_over(fixed: Stamp, subtraction: Subtraction) -> tuple[Stamp, Stamp]:
+    """(what a subtraction leaves of fixed light, variance that `scorr` allows for registration)."""
+    slope_y, slope_x = slope(fixed, 0), slope(fixed, 1)
+    curvature = slope(slope_y, 0) + slope(slope_x, 1)
+    residual = (
+        subtraction.scale * fixed
+        + subtraction.width / 2 * curvature
+        - subtraction.dx * slope_x
+        - subtraction.dy * slope_y
+    )
+    return residual, REGISTRATION**2 * (slope_x**2 + slope_y**2)
 
 
 def _detector_noise(rng: np.random.Generator) -> Stamp:
@@ -190,7 +204,7 @@ def point_change(
     x: float, y: float, flux: float, exposure: Exposure, *, length: float = 0.0, angle: float = 0.0
 ) -> Float64[np.ndarray, "side side"]:
     """A new source of `flux` [DN] at (x, y) from the central pixel; a trail if it has a length."""
-    return flux * trail(length, angle, x, y, exposure.seeing)
+    return flux * trail(length, angle, x, y, exposure.seeing, 0.05 * exposure.noise / abs(flux))
 
 
 def mask_pixels(rng: np.random.Generator, stamps: Stamps, bad: np.ndarray) -> None:

@@ -20,6 +20,8 @@ from acai_jax.simulate.sky import Source, background, galaxy, star
 
 LightCurve = Callable[[Exposure], float]
 """Exposure -> flux of the difference [DN]; negative where the source is fainter than before."""
+DrawNight = Callable[..., float]
+"""(chance, duration=0.0) -> JD; so that `duration` [day] fits into the survey, as `draw_night`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,14 +74,14 @@ def hosted(rng: np.random.Generator) -> SkyObject:
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
     distance = host.radius * rng.gamma(2.3, 0.9)
     distance = float(np.clip(distance, max(0.9, 0.25 * host.radius), max(1.2, 4 * host.radius)))
-    host = _moved(host, distance, rng.uniform(0, 2 * math.pi))
+    host = moved(host, distance, rng.uniform(0, 2 * math.pi))
     peak = float(np.clip(rng.normal(17.7, 1.2), 12.5, 19.4))
     return SkyObject(
         "h",
         "supernova",
         pointing,
         (host, *sources),
-        *_supernova(rng, peak),
+        *supernova(rng, peak),
         # few hosts were ever detected to vary before
         detected=float(rng.beta(1, 25)) if rng.uniform() < 0.3 else 0.0,
         seen=0.8,
@@ -98,16 +100,18 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
             0.0, 0.0, float(rng.normal(18.4, 0.8)), float(rng.normal(0.25, 0.15)), "quasar"
         )
     else:
-        magnitude = float(np.clip(rng.normal(18.0, 0.85), 15.5, 20))
-        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.05
+        magnitude = float(np.clip(rng.normal(17.8, 0.85), 15.5, 20))
+        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.1
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
-    centre = _moved(centre, offset, rng.uniform(0, 2 * math.pi))
+        if kind == "tidal disruption":  # stars crowd the centres of their hosts, and Gaia sees most
+            centre = dataclasses.replace(centre, index=float(rng.uniform(2.5, 5)))
+    centre = moved(centre, offset, rng.uniform(0, 2 * math.pi))
     if kind == "tidal disruption":
-        light, start, duration = _tidal_disruption(rng, float(rng.normal(19.0, 0.5)))
+        light, start, duration = tidal_disruption(rng, float(rng.normal(19.0, 0.5)))
         detected = float(rng.beta(1, 12)) if rng.uniform() < 0.7 else 0.0
     else:
         share = centre.nucleus or 1.0
-        light, start, duration = _random_walk(rng, centre, share)
+        light, start, duration = random_walk(rng, centre, share)
         detected = float(rng.beta(0.9, 3))
     return SkyObject(
         "n",
@@ -131,25 +135,15 @@ def variable(rng: np.random.Generator) -> SkyObject:
     offset = rng.rayleigh(0.15)
     if rng.uniform() < 0.12:  # it has moved since it was catalogued
         offset += rng.exponential(0.5)
-    centre = _moved(star(rng, 0.0, 0.0, magnitude), offset, rng.uniform(0, 2 * math.pi))
+    centre = moved(star(rng, 0.0, 0.0, magnitude), offset, rng.uniform(0, 2 * math.pi))
     sources = [s for s in sources if s.distance > 1.5]
     start = draw_night(rng, duration=700.0)
-    amplitude = float(np.clip(rng.lognormal(math.log(0.45), 0.7), 0.06, 2.5))
-    period, phase = 10 ** rng.uniform(-0.7, 2.5), rng.uniform(0, 1)
-    skew = rng.uniform(0.5, 0.85)  # sawtooth-like, as pulsating stars are
-
-    def light(exposure: Exposure) -> float:
-        cycle = (exposure.jd / period + phase) % 1
-        ramp = cycle / skew if cycle < skew else (1 - cycle) / (1 - skew)
-        change = amplitude * (ramp - 0.5)
-        return exposure.flux(centre.in_filter(exposure.fid)) * (10 ** (-0.4 * change) - 1)
-
     return SkyObject(
         "v",
         "variable star",
         pointing,
         (centre, *sources),
-        light,
+        pulsation(rng, centre),
         start,
         700.0,
         # many vary so little that few visits notice
@@ -169,7 +163,7 @@ def orphan(rng: np.random.Generator) -> SkyObject:
             "hostless",
             pointing,
             tuple(sources),
-            *_supernova(rng, peak),
+            *supernova(rng, peak),
             detected=0.0,
             seen=0.08,
         )
@@ -199,17 +193,34 @@ OBJECTS: Final = {"h": hosted, "n": nuclear, "v": variable, "o": orphan}
 """Class -> maker of a random object of it; bogus alerts are made in `artefacts`."""
 
 
-def _moved(source: Source, distance: float, angle: float) -> Source:
-    """The source at `distance` [arcsec] from the alert."""
-    pixels = distance / PIXEL_SCALE
+def moved(source: Source, distance: float, angle: float, scale: float = PIXEL_SCALE) -> Source:
+    """The source at `distance` [arcsec] from the alert, where a pixel has `scale` arcsec."""
+    pixels = distance / scale
     return dataclasses.replace(source, x=pixels * math.cos(angle), y=pixels * math.sin(angle))
 
 
-def _supernova(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
+def pulsation(rng: np.random.Generator, centre: Source) -> LightCurve:
+    """Periodic, and sawtooth-like, as pulsating stars are."""
+    amplitude = float(np.clip(rng.lognormal(math.log(0.45), 0.7), 0.06, 2.5))
+    period, phase = 10 ** rng.uniform(-0.7, 2.5), rng.uniform(0, 1)
+    skew = rng.uniform(0.5, 0.85)
+
+    def light(exposure: Exposure) -> float:
+        cycle = (exposure.jd / period + phase) % 1
+        ramp = cycle / skew if cycle < skew else (1 - cycle) / (1 - skew)
+        change = amplitude * (ramp - 0.5)
+        return exposure.flux(centre.in_filter(exposure.fid)) * (10 ** (-0.4 * change) - 1)
+
+    return light
+
+
+def supernova(
+    rng: np.random.Generator, peak: float, night: DrawNight = draw_night
+) -> tuple[LightCurve, float, float]:
     """A light curve like that of a type Ia, or a slow one: (light, start, duration)."""
     stretch = rng.uniform(0.85, 1.2) if rng.uniform() < 0.65 else rng.uniform(1.3, 3.0)
     duration = 65.0 * stretch
-    start = draw_night(rng, duration=duration)
+    start = night(rng, duration=duration)
 
     def light(exposure: Exposure) -> float:
         day = (exposure.jd - start) / stretch - 17
@@ -226,8 +237,11 @@ def _supernova(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float
     return light, start, duration
 
 
-def _tidal_disruption(rng: np.random.Generator, peak: float) -> tuple[LightCurve, float, float]:
-    start = draw_night(rng, duration=160.0)
+def tidal_disruption(
+    rng: np.random.Generator, peak: float, night: DrawNight = draw_night
+) -> tuple[LightCurve, float, float]:
+    """A rise of weeks and a slow fall, always blue: (light, start, duration)."""
+    start = night(rng, duration=160.0)
     rise, scale = rng.uniform(15, 35), rng.uniform(30, 60)
 
     def light(exposure: Exposure) -> float:
@@ -238,15 +252,15 @@ def _tidal_disruption(rng: np.random.Generator, peak: float) -> tuple[LightCurve
     return light, start, 150.0
 
 
-def _random_walk(
-    rng: np.random.Generator, centre: Source, share: float
+def random_walk(
+    rng: np.random.Generator, centre: Source, share: float, night: DrawNight = draw_night
 ) -> tuple[LightCurve, float, float]:
     """A damped random walk of the nucleus, as a sum of slow waves of random phase."""
-    start = draw_night(rng, duration=500.0)
+    start = night(rng, duration=500.0)
     periods = 10 ** rng.uniform(1.5, 3.2, 6)
     phases = rng.uniform(0, 2 * math.pi, 6)
     amplitudes = 0.13 * np.sqrt(periods / 300) * rng.standard_normal(6)
-    drift = rng.normal(0, 0.4)  # since the reference was taken
+    drift = rng.normal(0, 0.55)  # since the reference was taken
     faint = -2.5 * math.log10(share)
 
     def light(exposure: Exposure) -> float:

@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from isal import igzip
 
+from acai_jax.simulate.alert import NotDetectedError, SimulatedAlert
 from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
 from acai_jax.simulate.catalogues import (
     catalogue_entries,
@@ -21,14 +22,17 @@ from acai_jax.simulate.images import (
     REGISTRATION,
     Field,
     Stamps,
+    Subtraction,
     draw_subtraction,
     expose,
+    left_over,
     mask_pixels,
     point_change,
 )
 from acai_jax.simulate.objects import OBJECTS, SkyObject
 from acai_jax.simulate.observing import (
     EXPOSURE_SECONDS,
+    GAIN,
     NOISY,
     PIXEL_SCALE,
     SURVEY_START,
@@ -36,31 +40,15 @@ from acai_jax.simulate.observing import (
     draw_exposure,
     draw_night,
 )
-from acai_jax.simulate.photometry import detection
+from acai_jax.simulate.optics import moffat
+from acai_jax.simulate.photometry import LEAST_SCORR, detection, matched_filter
 from acai_jax.simulate.schema402 import SCHEMA_VERSION, previous_fields
 from acai_jax.surveys.ztf import CUTOUTS, SENTINEL, STAMP_SIZE
 
 _ATTEMPTS: Final = 12  # at one alert, before another object takes this one's place
+_PATCH: Final = (9, 9)  # pixels that a first look takes in
 _PREVIOUS_DAYS: Final = 30.0
 _PREVIOUS: Final = previous_fields()
-
-
-class SimulatedAlert(NamedTuple):
-    """One alert and the truth about it.
-
-    Attributes:
-        label: its class, one of CLASSES.
-        kind: what it is: "supernova", "asteroid", "cosmic ray", ...
-        record: the packet, for an Avro writer with `alert_schema()`.
-    """
-
-    label: str
-    kind: str
-    record: dict[str, Any]
-
-
-class NotDetectedError(Exception):
-    """The object is too faint for an alert; another must be drawn."""
 
 
 def object_packets(
@@ -148,6 +136,8 @@ class _Scene:
         if isinstance(thing, Bogus):
             subtraction = thing.subtraction
             if thing.defect is None:
+                if self._left_over(exposure, subtraction, x, y) < LEAST_SCORR - 1:
+                    return None  # noise would make an alert of one in twenty
                 change = np.zeros((STAMP_SIZE, STAMP_SIZE))
             else:
                 change = thing.defect(rng, exposure)
@@ -163,6 +153,18 @@ class _Scene:
         if bad.any():
             mask_pixels(rng, stamps, bad)
         return stamps
+
+    def _left_over(self, exposure: Exposure, subtraction: Subtraction, x: float, y: float) -> float:
+        """Signal to noise that a bad subtraction leaves of the star at the centre."""
+        star = self.thing.sources[0]
+        at_star, at_centre = (
+            moffat(x + dx, y + dy, exposure.seeing, _PATCH) for dx, dy in ((star.x, star.y), (0, 0))
+        )
+        light = exposure.flux(star.in_filter(exposure.fid)) * at_star
+        residual, unsure = left_over(light, subtraction)
+        noise = np.sqrt(exposure.noise**2 + light / GAIN + unsure)
+        flux, error = matched_filter(residual, noise, at_centre)
+        return abs(flux) / error
 
     def _faintest(self, exposure: Exposure) -> float:
         """Flux [DN] below which a change here is surely not detected."""

@@ -10,8 +10,11 @@ from acai_jax.simulate.observing import Exposure
 from acai_jax.simulate.optics import CENTRE, moffat
 from acai_jax.surveys.ztf import STAMP_SIZE
 
+LEAST_SCORR: Final = 5.0
+"""Signal to noise in the matched filter from which on there is an alert."""
 _HALF: Final = 4  # PSF fits use the central 9x9 pixels
 _CORE: Final = slice(CENTRE - _HALF, CENTRE + _HALF + 1)
+_PSF_ERROR: Final = 0.18  # of a pixel's light
 _FIVE: Final = slice(CENTRE - 2, CENTRE + 3)
 _BIG: Final = slice(CENTRE - 9, CENTRE + 10)
 _ROWS, _COLUMNS = np.indices((STAMP_SIZE, STAMP_SIZE)) - CENTRE
@@ -35,24 +38,23 @@ def detection(
 
     Returns:
         Fields of `candidate`, units as in ZTF's schema; None where nothing would be detected
-        (matched-filter S/N below 5).
+        (a S/N below LEAST_SCORR).
     """
     positive = np.nan_to_num(stamps.difference)
     psf = moffat(x, y, exposure.seeing * rng.normal(1.04, 0.015))
-    # the matched filter sees wide and narrow sources alike through the PSF
-    weight = psf[_CORE, _CORE] / (psf[_CORE, _CORE] ** 2).sum()
     core = positive[_CORE, _CORE]
-    flux = float((weight * core).sum())
-    spread = 1.1 * float(np.sqrt((weight**2 * stamps.noise[_CORE, _CORE] ** 2).sum()))
+    flux, spread = matched_filter(core, stamps.noise[_CORE, _CORE], psf[_CORE, _CORE])
     scorr = abs(flux) / spread
-    if scorr < 5:
+    if scorr < LEAST_SCORR:
         return None
     sign = 1.0 if flux > 0 else -1.0
     image, core, flux = sign * positive, sign * core, abs(flux)
     quiet = exposure.noise
-    # the PSF model is never quite that of the image
-    wrong = rng.normal(0, 0.09) * flux * psf[_FIVE, _FIVE]
-    fit = (image[_FIVE, _FIVE] - flux * psf[_FIVE, _FIVE] + wrong) / quiet
+    # the PSF model is never quite that of the image: by so much that clear real alerts' chi grows
+    # with their peak as it does; photons of what stands there are allowed for
+    model = flux * psf[_FIVE, _FIVE]
+    wrong = _PSF_ERROR * rng.standard_normal(model.shape) * model
+    fit = (image[_FIVE, _FIVE] - model + wrong) / stamps.photon_noise[_FIVE, _FIVE]
     chi = float((fit**2).mean())
     sky_pixels = image[_ANNULUS & ~stamps.bad]
     sky = float(np.median(sky_pixels)) if len(sky_pixels) else 0.0
@@ -69,7 +71,7 @@ def detection(
     a, b = _moments(image)
     five = image[_FIVE, _FIVE]
     dsnrms = float(image[CENTRE, CENTRE] / quiet)
-    ssnrms = float(flux / quiet / np.sqrt((weight**2).sum()))
+    ssnrms = float(flux / quiet * np.sqrt((psf[_CORE, _CORE] ** 2).sum()))
     seeratio = min(2.0, widest / fwhm)
     return {
         "isdiffpos": "t" if sign > 0 else "f",
@@ -99,6 +101,18 @@ def detection(
         "ssnrms": ssnrms,
         "dsdiff": dsnrms - ssnrms,
     }
+
+
+def matched_filter(image: np.ndarray, noise: np.ndarray, psf: np.ndarray) -> tuple[float, float]:
+    """(flux, its error) of what a PSF fit sees; wide and narrow sources alike, through the PSF.
+
+    Args:
+        image: (n, n) of the difference [DN].
+        noise: one sigma of each pixel [DN].
+        psf: where the source is, of unit flux.
+    """
+    weight = psf / (psf**2).sum()
+    return float((weight * image).sum()), 1.1 * float(np.sqrt(((weight * noise) ** 2).sum()))
 
 
 def _aperture(image: np.ndarray, radius: float, sky: float) -> float:

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import fastavro
 import numpy as np
@@ -17,8 +17,10 @@ import numpy as np
 from acai_jax import workers
 from acai_jax.classes import CLASSES
 from acai_jax.errors import AcaiError, OutputError
-from acai_jax.simulate.packets import SimulatedAlert, object_packets
-from acai_jax.simulate.schema402 import alert_schema
+from acai_jax.simulate import lsst_packets, lsst_schema, schema402
+from acai_jax.simulate.alert import SimulatedAlert
+from acai_jax.simulate.packets import object_packets
+from acai_jax.surveys import DEFAULT
 
 DEFAULT_PROPORTIONS: Final[Mapping[str, float]] = {
     "h": 30 / 215,
@@ -35,6 +37,14 @@ _FILE_ALERTS: Final = 250
 _FIRST_CANDID: Final = 10**16  # real ones begin later
 _CANDIDS_PER_SEED: Final = 10**8
 _SEEDS: Final = 10**8  # or candids would reach the real ones
+
+
+class _Simulator(NamedTuple):
+    """How a survey's alerts are made: the alerts of an object, their schema, and their names."""
+
+    packets: Callable[[np.random.Generator, "ObjectPlan", int, int], Iterator[SimulatedAlert]]
+    schema: Any
+    identity: Callable[[dict[str, Any]], tuple[str, int]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ def simulate_packets(
     count: int,
     seed: int = 0,
     proportions: Mapping[str, float] = DEFAULT_PROPORTIONS,
+    survey: str = DEFAULT.name,
 ) -> Iterator[SimulatedAlert]:
     """Simulates alerts one by one, in this process.
 
@@ -91,9 +102,11 @@ def simulate_packets(
         count: number of alerts.
         seed: the same seed makes the same alerts.
         proportions: share of each class; they need not add up to 1.
+        survey: whose alerts: "ztf" or "lsst".
 
     Yields:
-        (label, kind, record in ZTF's schema 4.02), an object's alerts after each other in time.
+        (label, kind, record in ZTF's schema 4.02 or LSST's 11.1), an object's alerts after each
+        other in time.
 
     Raises:
         AcaiError: a class is unknown, or the numbers make no sense.
@@ -103,15 +116,35 @@ def simulate_packets(
         >>> label, kind, record["schemavsn"], record["objectId"]
         ('o', 'asteroid', '4.02', 'ZTFsim3n000000')
     """
+    simulator = _simulator(survey)
     for plan in plan_objects(count, seed, proportions):
-        yield from _simulate(plan, seed)
+        yield from _simulate(simulator, plan, seed)
 
 
-def _simulate(plan: ObjectPlan, seed: int) -> Iterator[SimulatedAlert]:
+def _simulator(survey: str) -> _Simulator:
+    if survey not in _SIMULATORS:
+        raise AcaiError(f"no simulation of {survey!r:.40}; there are: {', '.join(_SIMULATORS)}")
+    return _SIMULATORS[survey]
+
+
+def _simulate(simulator: _Simulator, plan: ObjectPlan, seed: int) -> Iterator[SimulatedAlert]:
     rng = np.random.default_rng((seed, 1 + plan.number))
+    first = _FIRST_CANDID + seed * _CANDIDS_PER_SEED + plan.first_alert
+    return simulator.packets(rng, plan, seed, first)
+
+
+def _ztf_packets(
+    rng: np.random.Generator, plan: ObjectPlan, seed: int, first: int
+) -> Iterator[SimulatedAlert]:
     name = f"ZTFsim{seed}n{plan.number:06d}"  # no real object is called so
-    candid = _FIRST_CANDID + seed * _CANDIDS_PER_SEED + plan.first_alert
-    return object_packets(rng, plan.label, name, candid, plan.alerts)
+    return object_packets(rng, plan.label, name, first, plan.alerts)
+
+
+def _lsst_packets(
+    rng: np.random.Generator, plan: ObjectPlan, seed: int, first: int
+) -> Iterator[SimulatedAlert]:
+    del seed  # it is in the first alert's number, which is the object's name
+    return lsst_packets.thing_packets(rng, plan.label, first, plan.alerts)
 
 
 def write_alerts(
@@ -121,6 +154,7 @@ def write_alerts(
     *,
     proportions: Mapping[str, float] = DEFAULT_PROPORTIONS,
     label_noise: float = 0.0,
+    survey: str = DEFAULT.name,
     num_workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda alerts: None,
@@ -134,6 +168,7 @@ def write_alerts(
         proportions: share of each class; they need not add up to 1.
         label_noise: share of labels that are replaced by a wrong one; `labels.csv` then has a
             column `true_label` too.
+        survey: whose alerts: "ztf" or "lsst".
         num_workers: processes; by default one per core, and none for one or two files.
         overwrite: replace an earlier simulation.
         progress: is told the number of alerts in each file that is done.
@@ -150,6 +185,7 @@ def write_alerts(
     """
     if not 0 <= label_noise <= 1:
         raise AcaiError(f"label noise is {label_noise}, not a share from 0 to 1")
+    _simulator(survey)
     plans = plan_objects(count, seed, proportions)
     target, labels = Path(folder) / "alerts", Path(folder) / "labels.csv"
     _check_folder(target, labels, overwrite)
@@ -158,7 +194,7 @@ def write_alerts(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     rows: list[tuple[str, int, str]] = []
-    write = functools.partial(_write_file, unfinished, seed)
+    write = functools.partial(_write_file, unfinished, survey, seed)
     for made in workers.map_chunks(_files(plans), write, num_workers):
         rows += made
         progress(len(made))
@@ -187,17 +223,18 @@ def _files(plans: list[ObjectPlan]) -> list[tuple[int, list[ObjectPlan]]]:
 
 
 def _write_file(
-    folder: Path, seed: int, file: tuple[int, list[ObjectPlan]]
+    folder: Path, survey: str, seed: int, file: tuple[int, list[ObjectPlan]]
 ) -> list[tuple[str, int, str]]:
-    """Writes one container; returns (objectId, candid, label) of its alerts."""
+    """Writes one container; returns (object's name, alert's identifier, label) of its alerts."""
     number, plans = file
-    alerts = [alert for plan in plans for alert in _simulate(plan, seed)]
+    simulator = _simulator(survey)
+    alerts = [alert for plan in plans for alert in _simulate(simulator, plan, seed)]
     buffer = io.BytesIO()
     # drawn by the writer otherwise, and no two runs would be alike
     marker = np.random.default_rng((seed, 0, 1, number)).bytes(16)
-    fastavro.writer(buffer, _SCHEMA, [a.record for a in alerts], sync_marker=marker)
+    fastavro.writer(buffer, simulator.schema, [a.record for a in alerts], sync_marker=marker)
     (folder / f"{number:06d}.avro").write_bytes(buffer.getvalue())
-    return [(a.record["objectId"], a.record["candid"], a.label) for a in alerts]
+    return [(*simulator.identity(a.record), a.label) for a in alerts]
 
 
 def _write_labels(
@@ -215,4 +252,15 @@ def _write_labels(
 
 
 _OWN_FILE: Final = re.compile(r"\d{6}\.avro")
-_SCHEMA: Final = fastavro.parse_schema(alert_schema())
+_SIMULATORS: Final = {
+    "ztf": _Simulator(
+        _ztf_packets,
+        fastavro.parse_schema(schema402.alert_schema()),
+        lambda record: (record["objectId"], record["candid"]),
+    ),
+    "lsst": _Simulator(
+        _lsst_packets,
+        fastavro.parse_schema(lsst_schema.alert_schema()),
+        lsst_packets.identity,
+    ),
+}

@@ -57,15 +57,13 @@ def alert_schema() -> dict[str, Any]:
     """
     cutout = _record("cutout", "fileName:string stampData:bytes")
     fields = [
-        *_fields("schemavsn:string publisher:string objectId:string candid:long"),
+        *avro_fields("schemavsn:string publisher:string objectId:string candid:long"),
         {"name": "candidate", "type": _record("candidate", _CANDIDATE)},
-        _optional(
-            "prv_candidates", {"type": "array", "items": _record("prv_candidate", _PREVIOUS)}
-        ),
-        _optional("fp_hists", {"type": "array", "items": _record("fp_hist", _FORCED)}),
-        _optional("cutoutScience", cutout),
-        _optional("cutoutTemplate", "ztf.alert.cutout"),
-        _optional("cutoutDifference", "ztf.alert.cutout"),
+        optional("prv_candidates", {"type": "array", "items": _record("prv_candidate", _PREVIOUS)}),
+        optional("fp_hists", {"type": "array", "items": _record("fp_hist", _FORCED)}),
+        optional("cutoutScience", cutout),
+        optional("cutoutTemplate", "ztf.alert.cutout"),
+        optional("cutoutDifference", "ztf.alert.cutout"),
     ]
     return {
         "type": "record",
@@ -78,23 +76,30 @@ def alert_schema() -> dict[str, Any]:
 
 def previous_fields() -> tuple[str, ...]:
     """The fields that an earlier detection has in `prv_candidates`."""
-    return tuple(field["name"] for field in _fields(_PREVIOUS))
+    return tuple(field["name"] for field in avro_fields(_PREVIOUS))
 
 
 def _record(name: str, fields: str) -> dict[str, Any]:
-    return {"type": "record", "name": f"ztf.alert.{name}", "fields": _fields(fields)}
+    return {"type": "record", "name": f"ztf.alert.{name}", "fields": avro_fields(fields)}
 
 
-def _fields(text: str) -> list[dict[str, Any]]:
+def avro_fields(text: str) -> list[dict[str, Any]]:
+    """The fields of a record from words such as name:type, with "?" for nullable.
+
+    Example:
+        >>> avro_fields("fid:int rb:float?")[1]
+        {'name': 'rb', 'type': ['null', 'float'], 'default': None}
+    """
     found = []
     for item in text.split():
         name, _, kind = item.partition(":")
         if kind.endswith("?"):
-            found.append(_optional(name, kind[:-1]))
+            found.append(optional(name, kind[:-1]))
         else:
             found.append({"name": name, "type": kind})
     return found
 
 
-def _optional(name: str, kind: Any) -> dict[str, Any]:
+def optional(name: str, kind: Any) -> dict[str, Any]:
+    """A field that may be null."""
     return {"name": name, "type": ["null", kind], "default": None}

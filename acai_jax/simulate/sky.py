@@ -10,6 +10,8 @@ from acai_jax.simulate.observing import PIXEL_SCALE, Pointing
 
 _STAR_SLOPE: Final = 0.22  # of log10 counts per magnitude
 _GALAXY_SLOPE: Final = 0.40
+_STAR_COLOUR: Final = (0.7, 0.35)  # mean and scatter of g - r [mag]
+_STAR_COLOURS: Final = (-0.3, 1.5)  # the bluest and the reddest
 _BRIGHTEST: Final = 12.0
 _FAINTEST: Final = 23.0
 _STARS_COUNTED_TO: Final = 21.0
@@ -17,6 +19,8 @@ _BRIGHTEST_GALAXY: Final = 15.0
 _GALAXIES: Final = 4.2  # per square arcminute, down to the faintest
 CATALOGUE_RADIUS: Final = 90.0
 """Sources are drawn this far out [arcsec]: as far as Gaia neighbours are looked for."""
+_NEAR: Final = 42.0  # [pixel] stamps and Pan-STARRS1 neighbours end closer to the alert than this
+_FAR_LIMIT: Final = 20.8  # [mag]; further out Gaia alone looks, which sees nothing fainter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Source:
 
 def star(rng: np.random.Generator, x: float, y: float, magnitude: float) -> Source:
     """A star of a random colour."""
-    return Source(x, y, magnitude, _between(-0.3, rng.normal(0.7, 0.35), 1.5), "star")
+    return Source(x, y, magnitude, _between(*_STAR_COLOURS, rng.normal(*_STAR_COLOUR)), "star")
 
 
 def galaxy(
@@ -71,7 +75,7 @@ def galaxy(
         magnitude,
         rng.normal(0.55 if spiral else 0.8, 0.12),
         "galaxy",
-        radius=_between(0.35, radius, 14.0),
+        radius=_between(0.35, 14.0, radius),
         index=rng.uniform(0.8, 1.8) if spiral else rng.uniform(2.5, 4),
         axis_ratio=rng.uniform(0.3, 1),
         angle=rng.uniform(0, math.pi),
@@ -89,26 +93,30 @@ def background(rng: np.random.Generator, pointing: Pointing, *, clear: float = 0
     """
     area = math.pi * (CATALOGUE_RADIUS / 60) ** 2
     stars = pointing.stars * 10 ** (_STAR_SLOPE * (_FAINTEST - _STARS_COUNTED_TO))
+    places = _scattered(rng, rng.poisson(stars * area), _STAR_SLOPE)
+    colours = np.clip(rng.normal(*_STAR_COLOUR, len(places)), *_STAR_COLOURS).tolist()
     sources = [
-        star(rng, *where) for where in _scattered(rng, rng.poisson(stars * area), _STAR_SLOPE)
+        Source(x, y, magnitude, colour, "star")
+        for (x, y, magnitude), colour in zip(places, colours, strict=True)
     ]
     for x, y, magnitude in _scattered(rng, rng.poisson(_GALAXIES * area), _GALAXY_SLOPE):
         sources.append(galaxy(rng, x, y, max(_BRIGHTEST_GALAXY, magnitude)))
+    if not clear:
+        return sources
     # nothing larger than the clearing may cover its centre either
-    return [s for s in sources if s.distance > clear and (not clear or s.distance > 3 * s.radius)]
+    return [s for s in sources if s.distance > max(clear, 3 * s.radius)]
 
 
-def _scattered(
-    rng: np.random.Generator, number: int, slope: float
-) -> list[tuple[float, float, float]]:
-    """(x, y, magnitude) of sources anywhere in the catalogue's radius [pixel], [mag]."""
+def _scattered(rng: np.random.Generator, number: int, slope: float) -> list[list[float]]:
+    """(x, y, magnitude) of those of `number` sources that anyone sees [pixel], [mag]."""
     radius = CATALOGUE_RADIUS / PIXEL_SCALE * np.sqrt(rng.random(number))
     angle = rng.uniform(0, 2 * math.pi, number)
     low, high = 10 ** (slope * _BRIGHTEST), 10 ** (slope * _FAINTEST)
     magnitude = np.log10(rng.uniform(low, high, number)) / slope
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    return list(zip(x.tolist(), y.tolist(), magnitude.tolist(), strict=True))
+    near = np.maximum(np.abs(x), np.abs(y)) < _NEAR
+    return np.stack([x, y, magnitude], axis=1)[near | (magnitude < _FAR_LIMIT)].tolist()
 
 
-def _between(low: float, value: float, high: float) -> float:
+def _between(low: float, high: float, value: float) -> float:
     return min(high, max(low, value))

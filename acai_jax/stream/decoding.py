@@ -5,18 +5,17 @@ message's first five bytes (Confluent's framing).
 """
 
 import itertools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from acai_jax.alerts import avro
-from acai_jax.alerts.packet import AlertPacket, packet_or_reject, wanted_fields
-from acai_jax.alerts.sources import Encoded, decode
+from acai_jax.alerts.framing import FRAME_BYTES, schema_number
+from acai_jax.alerts.packet import AlertPacket
+from acai_jax.alerts.sources import Encoded, bare_alert, decode
 from acai_jax.errors import PacketError, Reject, StreamError, reason_of
 from acai_jax.stream.registry import Schemas
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
-
-_LARGEST_NUMBER: Final = 2**31 - 1  # of a registry's schema
 
 
 def decode_message(message: "Message", registry: Schemas | None = None) -> AlertPacket | Reject:
@@ -44,24 +43,19 @@ def _decoded(message: "Message", registry: Schemas | None, origin: str) -> Alert
         return Reject("empty message", origin=origin)
     if not raw.startswith(avro.MAGIC):
         if schema := _schema_beside(message):
-            return _alone(schema, raw, origin)
-        if number := _schema_number(raw):
+            return bare_alert(schema, raw, origin)
+        if number := schema_number(raw):
             if registry is None:
                 raise PacketError(
                     "no schema: neither in the message nor in its key or headers; in Confluent's "
                     f"framing, it is schema {number} of a registry: --schema-registry"
                 )
-            return _alone(registry.schema(number), raw[5:], origin)
+            return bare_alert(registry.schema(number), raw[FRAME_BYTES:], origin)
     found = list(itertools.islice(decode(Encoded(origin, raw)), 2))
     if len(found) == 1:
         return found[0]
     number = "more than one record" if found else "no record"
     return Reject(f"not one alert: the container holds {number}", origin=origin)
-
-
-def _alone(schema: bytes, record: bytes, origin: str) -> AlertPacket | Reject:
-    found = avro.read_datum(schema, record, wanted_fields(False))
-    return packet_or_reject(found, origin, avro.record_name(schema))
 
 
 def _schema_beside(message: "Message") -> bytes | None:
@@ -72,9 +66,3 @@ def _schema_beside(message: "Message") -> bytes | None:
         if text and text.lstrip().startswith((b"{", b"[")) and b'"fields"' in text:
             return text
     return None
-
-
-def _schema_number(raw: bytes) -> int | None:
-    """The number of the schema, if these can be the first bytes of Confluent's framing."""
-    number = int.from_bytes(raw[1:5], "big")
-    return number if raw[:1] == b"\0" and len(raw) > 5 and number <= _LARGEST_NUMBER else None

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from acai_jax.alerts import avro
+from acai_jax.alerts.framing import FRAME_BYTES
 from acai_jax.alerts.packet import reject_of
-from acai_jax.alerts.sources import Paths, encoded_alerts
+from acai_jax.alerts.sources import Encoded, Paths, encoded_alerts
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
 from acai_jax.surveys import SURVEYS
 
@@ -25,7 +26,7 @@ class Message(NamedTuple):
     """One alert to send.
 
     Attributes:
-        content: an Avro container of one record.
+        content: an Avro container of one record, or one in Confluent's framing.
         origin: file (and member) that it came from.
         jd: when the alert was observed [day], where the packet says it.
     """
@@ -38,9 +39,9 @@ class Message(NamedTuple):
 def alert_messages(paths: Paths) -> Iterator[tuple[Message | Reject, int]]:
     """Reads alerts as messages, in order, one at a time.
 
-    A container of one alert comes as it is. One of several is cut up; each record keeps its bytes
-    and its schema. Alerts of Parquet and JSON files have no Avro schema: one is made of what they
-    hold, with 64-bit numbers.
+    A container of one alert, or a message in Confluent's framing, comes as it is. A container of
+    several is cut up; each record keeps its bytes and its schema. Alerts of Parquet and JSON files
+    have no Avro schema: one is made of what they hold, with 64-bit numbers.
 
     Args:
         paths: as for `read_alerts`.
@@ -58,16 +59,17 @@ def alert_messages(paths: Paths) -> Iterator[tuple[Message | Reject, int]]:
     """
     for encoded in encoded_alerts(paths, histories=True):
         size = encoded.source_bytes
-        for message in _messages(encoded.content, encoded.origin):
+        for message in _messages(encoded):
             yield message, size
             size = 0
 
 
-def _messages(
-    content: bytes | Path | list[Mapping[str, Any] | Reject] | Reject, origin: str
-) -> Iterator[Message | Reject]:
+def _messages(encoded: Encoded) -> Iterator[Message | Reject]:
+    content, origin = encoded.content, encoded.origin
     if isinstance(content, Reject):
         yield content
+    elif encoded.schema is not None:
+        yield _framed(cast(bytes, content), encoded.schema, origin)
     elif isinstance(content, list):
         for record in content:
             yield record if isinstance(record, Reject) else _message(record, origin)
@@ -83,6 +85,13 @@ def _message(record: Mapping[str, Any], origin: str) -> Message | Reject:
         return Message(avro_message(record), origin, _jd(record))
     except Exception as error:
         return reject_of(error, record, origin)
+
+
+def _framed(raw: bytes, schema: bytes, origin: str) -> Message | Reject:
+    try:
+        return Message(raw, origin, _jd(avro.read_datum(schema, raw[FRAME_BYTES:], _WANTED)))
+    except Exception as error:
+        return Reject(reason_of(error), origin=origin)
 
 
 def _cut(raw: bytes, origin: str) -> Iterator[Message | Reject]:

@@ -11,9 +11,9 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any, Final
 
+from acai_jax.alerts.framing import SchemaFolder
 from acai_jax.errors import PacketError, StreamError
 from acai_jax.files import write_atomically
 from acai_jax.network.pretrained import cache_folder
@@ -29,35 +29,6 @@ _NO_SUCH_SCHEMA: Final = 40403
 
 class StoppedError(StreamError):
     """The stream was told to stop while a schema was waited for."""
-
-
-class SchemaFolder:
-    """Avro schemas that lie in a folder, each as NUMBER.json. Each is read once.
-
-    Example:
-        >>> SchemaFolder("schemas").schema(1101)
-        Traceback (most recent call last):
-        acai_jax.errors.PacketError: no schema: 1101.json is not in schemas
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = Path(folder)
-        self._known: dict[int, bytes] = {}
-
-    def schema(self, number: int) -> bytes:
-        """The schema of that number, as JSON.
-
-        Raises:
-            PacketError: there is none that can be read.
-        """
-        if number not in self._known:
-            try:
-                self._known[number] = (self._folder / f"{number}.json").read_bytes()
-            except FileNotFoundError:
-                raise PacketError(f"no schema: {number}.json is not in {self._folder}") from None
-            except OSError as error:
-                raise PacketError(f"no schema: {number}.json: {error.strerror}") from None
-        return self._known[number]
 
 
 class SchemaRegistry:

@@ -4,20 +4,30 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from acai_jax.errors import TableError
+from acai_jax.errors import AcaiError, TableError
 from acai_jax.surveys.base import Other, Survey
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.others import OTHERS
+from acai_jax.surveys.winter import WINTER
 from acai_jax.surveys.ztf import ZTF, DrbSource
 
-__all__ = ["DEFAULT", "MARKS", "SURVEYS", "DrbSource", "Preset", "recognise", "survey_of_table"]
+__all__ = [
+    "DEFAULT",
+    "MARKS",
+    "SURVEYS",
+    "DrbSource",
+    "Preset",
+    "find_survey",
+    "recognise",
+    "survey_of_table",
+]
 
-SURVEYS: Final[Mapping[str, Survey]] = {ZTF.name: ZTF, LSST.name: LSST}
+SURVEYS: Final[Mapping[str, Survey]] = {each.name: each for each in (ZTF, LSST, WINTER)}
 """The surveys whose alerts are read, by name."""
 DEFAULT: Final = ZTF
 """Of packets, checkpoints and datasets that name none: when they were made, there was no other."""
 
-Preset = Literal["acai", "kowalski", "boom", "lsst", "lsst-snr"]
+Preset = Literal["acai", "kowalski", "boom", "lsst", "lsst-snr", "winter"]
 """How a packet becomes arrays. ZTF's: as the original ACAI did, as Kowalski does, as BOOM does.
 LSST's: stamps as they are, or in units of their noise."""
 
@@ -60,8 +70,23 @@ def recognise(schema_name: str | None, record: Mapping[str, Any]) -> Survey | Ot
     return DEFAULT
 
 
+def find_survey(name: str) -> Survey:
+    """The survey of that name.
+
+    Raises:
+        AcaiError: there is none.
+
+    Example:
+        >>> find_survey("lsst")
+        Survey('lsst')
+    """
+    if name not in SURVEYS:
+        raise AcaiError(f"unknown survey {name!r:.40}; known: {', '.join(SURVEYS)}")
+    return SURVEYS[name]
+
+
 def survey_of_table(columns: Iterable[str]) -> Survey:
-    """Whose alerts a table holds, or a record of a dataset: told by its column of identifiers.
+    """Whose alerts a table holds, or a record of a dataset: told by its columns of identifiers.
 
     Args:
         columns: names of the columns.
@@ -74,9 +99,10 @@ def survey_of_table(columns: Iterable[str]) -> Survey:
         Survey('ztf')
     """
     names = frozenset(columns)
-    for identifier in ("alert_id", "object_id"):  # objects of two surveys may have one column
+    # surveys may call one of the two alike, and a table may lack one of them
+    for identifiers in (("alert_id", "object_id"), ("alert_id",), ("object_id",)):
         for survey in SURVEYS.values():
-            if getattr(survey, identifier) in names:
+            if names.issuperset(getattr(survey, identifier) for identifier in identifiers):
                 return survey
     known = " or ".join(f"{each.alert_id} ({each.title})" for each in SURVEYS.values())
     raise TableError(f"not a table of alerts: it has no column {known}")

@@ -104,6 +104,31 @@ class NamedFilter:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Photometry:
+    """Where measurements of a light curve stand in a packet.
+
+    Attributes:
+        rows: one of the survey's histories; or `Survey.record`, which holds the alert's own.
+        time: the field that says when [day].
+        brightness: a magnitude, or a flux if there is a zero point.
+        error: of the brightness.
+        sign: the field that says whether the difference flux is positive, of magnitudes.
+        limit: 5-sigma limit [mag], where there is no brightness.
+        since: Julian date (UTC) of the time 0.
+        zero_point: magnitude of a flux of 1.
+    """
+
+    rows: str
+    time: str
+    brightness: str
+    error: str
+    sign: str = ""
+    limit: str = ""
+    since: float = 0.0
+    zero_point: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Grouping:
     """A property by which an evaluation divides alerts.
 
@@ -187,6 +212,9 @@ class Survey:
         largest_stamp: pixels along each side of the largest cutout.
         histories: arrays of earlier photometry: most of a packet's records, and nothing that a
             score needs.
+        split_by: what datasets keep in one split: all alerts of an object, or, where several
+            objects' names may share one place, all of a patch of the sky.
+        light_curve: where its measurements stand; of two of one time, the first counts.
         late_features: that early packets lack.
         late_reason: what the rejects of those packets say.
         bands: names of the values of `band`.
@@ -224,6 +252,8 @@ class Survey:
     cutouts: tuple[str, ...]
     largest_stamp: int
     histories: tuple[str, ...]
+    split_by: Literal["object", "position"] = "object"
+    light_curve: tuple[Photometry, ...] = ()
     late_features: frozenset[str] = frozenset()
     late_reason: str = ""
     bands: Mapping[Any, str]

@@ -30,6 +30,7 @@ from acai_jax.surveys.base import (
     Grouping,
     Inputs,
     NamedFilter,
+    Photometry,
     Recipe,
     Signs,
     Survey,
@@ -396,6 +397,15 @@ LSST: Final = Survey(
     cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
     largest_stamp=102,
     histories=("prvDiaSources", "prvDiaForcedSources"),
+    split_by="position",
+    light_curve=tuple(
+        Photometry(
+            *(rows, "midpointMjdTai", "psfFlux", "psfFluxErr"),
+            since=_MJD - _TAI_MINUS_UTC,
+            zero_point=_AB_OF_NJY,
+        )
+        for rows in ("diaSource", "prvDiaSources", "prvDiaForcedSources")
+    ),
     bands={name: name for name in _WAVELENGTHS},
     derived=(
         Derived("n_detections", "ndethist"),

@@ -14,15 +14,7 @@ OTHERS: Final = (
         ),
     ),
     Other("LSST, simulated (ELAsTiCC)", Signs(("elasticc",))),
-    Other(
-        "WINTER",
-        Signs(
-            ("winter",),
-            frozenset({"objectid", "cutout_science", "cutout_template"}),
-            ("WINTER", "WNTR", "WIRC"),
-        ),
-    ),
-    Other("WIRC", Signs(("wirc",))),
+    Other("WIRC", Signs(("wirc",), beginnings=("WIRC",))),
     Other("DECam", Signs(("desirt", "decam"), beginnings=("DESIRT", "DECAM", "C4D_"))),
     Other("Palomar Gattini-IR", Signs(("pgir",), beginnings=("PGIR",))),
     Other("TURBO", Signs(("turbo",), beginnings=("TURBO",))),

@@ -14,6 +14,7 @@ from acai_jax.surveys.base import (
     Grouping,
     Inputs,
     NamedFilter,
+    Photometry,
     Recipe,
     Signs,
     Survey,
@@ -156,6 +157,10 @@ ZTF: Final = Survey(
     cutouts=("cutoutScience", "cutoutTemplate", "cutoutDifference"),
     largest_stamp=63,
     histories=("prv_candidates", "fp_hists"),
+    light_curve=tuple(
+        Photometry(rows, "jd", "magpsf", "sigmapsf", sign="isdiffpos", limit="diffmaglim")
+        for rows in ("candidate", "prv_candidates")
+    ),
     late_features=frozenset({"clrcoeff", "clrcounc"}),
     late_reason=(
         "missing features: clrcoeff and clrcounc, which packets before schema 3.0 "

@@ -1,7 +1,6 @@
 import base64
 import copy
 import gzip
-import json
 import math
 
 import fastavro
@@ -271,34 +270,6 @@ def test_confluent_framing_may_be_anyones():
     with pytest.raises(PacketError, match=r"Confluent framing .*703.*registry") as caught:
         read_packet(b"\x00" + (703).to_bytes(4, "big") + b"\x02payload")
     assert "LSST" not in str(caught.value)
-
-
-WINTER = [
-    {"name": "schemavsn", "type": "string"},
-    {"name": "publisher", "type": "string"},
-    {"name": "candid", "type": "long"},
-    {"name": "candidate", "type": SCHEMA["fields"][4]["type"] | {"name": "candidate"}},
-]
-
-
-@pytest.mark.parametrize(
-    ("named", "object_id", "publisher"),
-    [
-        (("objectid", "cutout_science"), "WNTR24aaaab", "WINTER-mirar"),
-        (("objectId", "cutoutScience"), "WNTR21aaaaa", "winter-test"),
-        (("objectId", "cutoutScience"), "WNTR21aaaaa", ""),
-        (("objectId", "cutoutScience"), "21aaaaa", "WINTER-mirar"),
-        (("objectid", "cutout_science"), "WIRC21aaaaa", "WIRC-mirar"),
-    ],
-)
-def test_winter_is_refused(named, object_id, publisher):
-    object_field, cutout_field = named
-    fields = [*WINTER, {"name": object_field, "type": "string"}]
-    fields.append({"name": cutout_field, "type": "bytes"})
-    schema = {"type": "record", "name": "alert", "namespace": "winter", "fields": fields}
-    record = packet_record() | {"publisher": publisher, object_field: object_id, cutout_field: b""}
-    with pytest.raises(PacketError, match="not a ZTF or LSST alert: a packet of WINTER"):
-        read_packet(container(json.loads(json.dumps(schema)), record))
 
 
 def test_real_packets(real_data):

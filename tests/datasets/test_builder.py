@@ -135,6 +135,25 @@ def test_a_thousand_more_alerts_move_no_object(night, built, tmp_path):
         assert [candid for candid in new if candid in set(old)] == old
 
 
+def test_what_a_model_chose_to_be_labelled_is_only_trained_on(night, built, tmp_path):
+    labels = pl.read_csv(night / "labels.csv")
+    rows = [
+        f"{o},{c},{label},{'boundary' if i % 2 else 'random'}"
+        for i, (o, c, label) in enumerate(labels.iter_rows())
+    ]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["oid,candid,label,why", *rows]) + "\n")
+    builder = build(tmp_path, night, path)
+    chosen = set(labels["candid"][1::2])
+    for split in SPLITS:
+        before = {record["candid"] for record in Records(built.data_path, split)}
+        after = {record["candid"] for record in Records(builder.data_path, split)}
+        assert after == (before if split == "train" else before - chosen)
+    left_out = [row for row in rejects_of(builder) if row["reason"].startswith("active pick")]
+    assert 60 - builder.info.metadata["records"] == len(left_out) > 0
+    assert builder.info.metadata["rejects"] == {"active pick": len(left_out)}
+
+
 def test_splitting_by_alert_reproduces_the_original(night, tmp_path):
     builder = build(tmp_path, night, night / "labels.csv", "alerts_split_by_alert")
     for split in builder.info.splits:
@@ -525,7 +544,7 @@ def test_full_disk(night, built, tmp_path, while_writing):
 def test_a_killed_build_leaves_nothing_that_loads(night, tmp_path):
     before = """
 import os, signal
-from acai_jax.datasets.builders.ztf_acai import formats
+from acai_jax.datasets.builders import formats
 write = formats.ExampleWriter.write
 def write_and_die(self, path, examples):
     write(self, path, examples)

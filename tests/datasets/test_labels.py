@@ -39,6 +39,14 @@ def test_table(labels_file):
     assert labels.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_alerts_that_a_model_chose_are_known(labels_file):
+    rows = ["1,random", "2,boundary", "3,SIMBAD: RR*", "4, relabel ", "5,", "6,disagreement"]
+    text = "\n".join(["oid,label,candid,why", *(f"ZTF18a,h,{row}" for row in rows)])
+    labels = read_labels(labels_file(text))
+    assert labels.active == {2, 4, 6}
+    assert labels.extra_columns == ()
+
+
 @pytest.mark.parametrize("candid", [2**63 - 1, -(2**63), 0])
 def test_candids_are_exact(labels_file, candid):
     assert (

@@ -28,7 +28,7 @@ from acai_jax.score.scorer import Scorer
 from acai_jax.training import Config, train
 from tests.network.test_checkpoints import save_altered
 
-SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4, activation="tanh")
 
 # --- one temperature -------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ def save_altered(path, change):
         (lambda w, d: (w | {"join.bias": w["join.bias"].astype(np.int32)}, d), "int32"),
         (lambda w, d: (w, d | {"format": "other"}), "holds no heads"),
         (lambda w, d: (w, d | {"feature_names": d["feature_names"][::-1]}), "other features"),
-        (lambda w, d: (w, d | {"survey": "winter"}), "alerts of 'winter'; .* knows ztf, lsst"),
+        (lambda w, d: (w, d | {"survey": "decam"}), "alerts of 'decam'; .* knows ztf, lsst, w"),
         (lambda w, d: (w, d | {"stamp": 30}), "another stamp than alerts of ZTF have: 30, not 63"),
         (lambda w, d: (w, d | {"channels": d["channels"][::-1]}), "another channels"),
         (lambda w, d: (w, d | {"sentinel": 0.0}), "another sentinel"),

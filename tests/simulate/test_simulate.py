@@ -28,6 +28,7 @@ from acai_jax.simulate.optics import (
     CENTRE,
     coloured,
     moffat,
+    points,
     sersic,
     smooth_noise,
     trail,
@@ -228,8 +229,16 @@ def test_point_sources_keep_their_flux_and_width(fwhm):
     assert (fine > fine.max() / 2).sum() == pytest.approx(math.pi * (10 * fwhm) ** 2, rel=0.02)
 
 
+def test_a_bright_star_outside_lights_the_edge():
+    x, y, flux = np.array([50.0, -80.0]), np.array([0.0, 70.0]), np.array([1e8, 1e9])
+    image = points(x, y, flux, 5.5, 0.1)
+    expected = flux[0] * moffat(50.0, 0.0, 5.5)[CENTRE, -1]
+    assert image[CENTRE, -1] == pytest.approx(expected, rel=1e-3)
+    assert image[CENTRE, CENTRE] == 0
+
+
 def test_trails_are_as_long_as_their_path():
-    image = trail(12.0, math.pi / 2, 0.0, 0.0, 2.0)
+    image = trail(12.0, math.pi / 2, 0.0, 0.0, 2.0, 1e-5)
     assert image.sum() == pytest.approx(1, abs=0.02)
     rows, columns = np.nonzero(image > image.max() / 2)
     assert np.ptp(rows) == pytest.approx(12, abs=1.5)

@@ -7,7 +7,7 @@ import json
 import math
 import random
 from fractions import Fraction
-from typing import Any, get_args
+from typing import Any
 
 import fastavro
 import jax
@@ -18,18 +18,23 @@ import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.wcs import WCS
+from broker import Broker
 from confluent_kafka import Message
+from polars.testing import assert_frame_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from streams import CLIENT, few_sizes, run, settings
 from synthetic import packet_record
 
 from acai_jax.alerts import avro
+from acai_jax.alerts.framing import SchemaFolder
 from acai_jax.alerts.packet import AlertPacket, packet_from_record, packet_or_reject
 from acai_jax.alerts.prepare import prepare_alerts
 from acai_jax.alerts.preprocess import alert_arrays
 from acai_jax.alerts.sources import Encoded, decode, read_alerts
-from acai_jax.alerts.stamps import decode_stamp, decode_variance
+from acai_jax.alerts.stamps import decode_stamp, decode_variance, north
 from acai_jax.errors import PacketError, Reject
 from acai_jax.filters.expressions import apply_filter, named_filter
 from acai_jax.network.bank import HeadBank, apply_heads, create_heads
@@ -38,12 +43,16 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.pictures import draw_alert
 from acai_jax.score.scorer import Scorer
 from acai_jax.stream.decoding import decode_message
-from acai_jax.stream.registry import SchemaFolder
+from acai_jax.stream.replay import replay
+from acai_jax.stream.settings import ClientSettings, ReplaySettings
+from acai_jax.stream.tables import scan_tables
 from acai_jax.surveys import Preset, survey_of_table
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import ZTF
 
 NAMES = LSST.inputs.features
+PRESETS: tuple[Preset, ...] = ("lsst", "lsst-snr")
+MOVING = {"diaObjectId": 0, "ssObjectId": 21163611628319314}
 HISTORY = ("diaObject", "prvDiaSources", "prvDiaForcedSources")
 
 
@@ -128,9 +137,18 @@ def bank() -> HeadBank:
 # Rules ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrong", [{"psfFlux": "bright"}, {"diaObject": 7}, {"prvDiaSources": 7}])
+def test_a_reject_has_the_objects_name_whatever_is_wrong(wrong):
+    for ids, name in (({}, "313853517453852677"), (MOVING, "sso21163611628319314")):
+        reject = packet_or_reject(record(**wrong, **ids))
+        assert isinstance(reject, Reject)
+        assert "wrong type" in reject.reason
+        assert (reject.alert_id, reject.object_id) == (170_112_044_513_099_777, name)
+
+
 def test_the_object_has_a_name():
     assert packet_from_record(record()).object_id == "313853517453852677"
-    moving = record(diaObjectId=0, ssObjectId=21163611628319314)
+    moving = record(**MOVING)
     assert packet_from_record(moving).object_id == "sso21163611628319314"
     both = packet_from_record(record(ssObjectId=7))
     assert (both.object_id, both.fields["ssObjectId"]) == ("313853517453852677", 7)
@@ -201,7 +219,7 @@ def test_no_feature_is_beyond_its_bounds_whatever_the_fluxes_are():
 def test_association_with_a_known_object_changes_no_feature():
     first = record(diaObject={"nDiaSources": 1, "g_psfFluxMean": 10_000.001, "g_psfFluxNdata": 1})
     first["prvDiaForcedSources"] = []
-    moving = record(diaObjectId=0, ssObjectId=21163611628319314)
+    moving = record(**MOVING)
     moving |= {"ssSource": {"ssObjectId": 21163611628319314}, "mpc_orbits": {"e": 0.1}}
     assert features_of(first) == features_of(moving)
     times = [{"midpointMjdTai": 61099.1447367893 + day} for day in range(9)]
@@ -410,7 +428,7 @@ def independent(raw: Any) -> list[Any]:
 
 def test_stamps_of_real_alerts_are_those_of_astropy(records, packets):
     for packet, raw in zip(packets, records, strict=True):
-        triplet, in_noise = (alert_arrays(packet, name).triplet for name in get_args(Preset)[-2:])
+        triplet, in_noise = (alert_arrays(packet, name).triplet for name in PRESETS)
         for channel, name in enumerate(LSST.cutouts):
             opened: Any = fits.open(io.BytesIO(raw[name]))
             with opened as hdus:
@@ -437,6 +455,17 @@ def test_real_stamps_take_the_fast_path(records, monkeypatch):
             decode_variance(raw[name], 102)
 
 
+def test_an_arrow_shows_where_north_is(records):
+    for raw in records[:5]:
+        with fits.open(io.BytesIO(raw["cutoutScience"])) as hdus:
+            wcs = WCS(hdus[0].header)
+        # the header names no kind of projection: its matrix is all that there is
+        expected = np.linalg.solve(wcs.pixel_scale_matrix, (0.0, 1.0))
+        np.testing.assert_allclose(north(raw["cutoutScience"]), expected / np.hypot(*expected))
+    assert north(cutout(np.ones((30, 30)))) is None
+    assert north(b"\x1f\x8bno gzip") is None
+
+
 def test_framed_messages_of_two_schemas_on_one_topic(folder, records):
     schemas = SchemaFolder(folder / "schemas")
     by_id = {raw["diaSourceId"]: raw for raw in records}
@@ -454,6 +483,25 @@ def test_framed_messages_of_two_schemas_on_one_topic(folder, records):
     refused = decode_message(Message(topic="a", partition=0, offset=1, value=raw), schemas)
     assert isinstance(refused, Reject)
     assert refused.reason == f"no schema: 1100.json is not in {folder / 'schemas'}"
+
+
+def test_framed_files_go_through_a_broker_to_the_table_of_the_files(
+    broker: Broker, folder, bank, tmp_path
+):
+    topic = broker.create_topic()
+    client = ClientSettings(None, CLIENT)
+    sending = ReplaySettings(bootstrap_servers=broker.bootstrap, topic=topic)
+    assert replay(folder / "framed", sending, client=client).delivered == 14
+    scorer = few_sizes(Scorer(bank))
+    given = {"schema_registry": str(folder / "schemas")}
+    metrics = run(scorer, settings(broker, tmp_path, topic, **given))
+    assert metrics.total("scored_total") == 7  # each comes in two schemas
+    assert metrics.total("duplicates_total") == 7
+    table = scan_tables(tmp_path).collect().sort("diaSourceId").drop("origin")
+    expected = scorer.score(folder / "framed").drop("origin")
+    assert expected["reason"].null_count() == 14
+    expected = expected.unique("diaSourceId", keep="first").sort("diaSourceId")
+    assert_frame_equal(table.select(expected.columns), expected, abs_tol=1e-5)
 
 
 def test_parquet_of_a_broker_and_json_are_the_same_alerts(records, matrix, tmp_path):

@@ -17,7 +17,7 @@ from acai_jax.training.population import population_of
 from acai_jax.training.progress import Display
 from acai_jax.training.step import Programs, take
 
-SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4, activation="tanh")
 
 
 @pytest.fixture(scope="module")

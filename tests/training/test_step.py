@@ -10,6 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from acai_jax.network.head import with_weights
@@ -18,7 +19,8 @@ from acai_jax.training import step
 from acai_jax.training.config import Augment
 from acai_jax.training.step import Batches, Data, Programs, Settings, put, take
 
-SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
+# not relu: the fast form takes twice as long to compile, and is tested with the network
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4, activation="tanh")
 COUNT = 64
 
 
@@ -81,38 +83,35 @@ def train_together(programs, state, keys, rows, data, settings=None):
     return programs.train(state, stacked, batches_of(rows), data, axes)
 
 
-def test_a_step_is_that_of_keras_amsgrad_on_the_mean_gradient(data):
-    import keras
-
+def test_a_step_follows_the_mean_gradient(data):
     keys, state = first_state()
     rows = plan(3)
     programs = programs_of()
     found, tally = train_alone(
         programs, state, keys[0], rows, data, 0, weights=(0.5, 2.0), dropout=(0, 0)
     )
-    weights, norm = take(state.weights, 0), take(state.norm, 0)
-    optimizer = keras.optimizers.Adam(1e-3, amsgrad=True, epsilon=1e-7)
-    variables = {name: keras.Variable(array) for name, array in weights.items()}
-    total = 0.0
+    one = take(state, 0)
 
-    @jax.jit
-    @jax.value_and_grad
     def loss(weights, features, triplets, targets):
-        logits = with_weights(programs._head, weights | norm)(features, triplets)
+        logits = with_weights(programs._head, weights | one.norm)(features, triplets)
         scores = jax.nn.sigmoid(logits)
         right = jnp.where(targets, scores, 1 - scores)
         return (-jnp.log(right) * jnp.where(targets, 2.0, 0.5)).mean()
 
+    @jax.jit
+    def next_step(weights, moments, *batch):
+        value, gradients = jax.value_and_grad(loss)(weights, *batch)
+        updates, moments = step.adam().update(gradients, moments)
+        return optax.apply_updates(weights, optax.tree.scale(1e-3, updates)), moments, value
+
+    weights, moments, total = one.weights, one.optimizer, 0.0
+    triplets = np.asarray(data.triplets)
     for batch in rows:
-        weights = {name: variable.value for name, variable in variables.items()}
-        targets = jnp.asarray(data.targets[0][batch])
-        features = jnp.asarray(data.features[batch])
-        value, gradients = loss(weights, features, data.triplets[batch], targets)
-        optimizer.apply(list(gradients.values()), [variables[name] for name in gradients])
+        arrays = data.features[batch], triplets[batch], data.targets[0][batch]
+        weights, moments, value = next_step(weights, moments, *arrays)
         total += float(value) * len(batch)
-    weights = {name: variable.value for name, variable in variables.items()}
     chex.assert_trees_all_close(found.weights, weights, atol=1e-5, rtol=1e-4)
-    chex.assert_trees_all_equal(found.norm, norm)
+    chex.assert_trees_all_equal(found.norm, one.norm)
     assert float(tally.loss) == pytest.approx(total, rel=1e-4)
     assert int(tally.alerts) == rows.size
 
@@ -140,10 +139,9 @@ def test_microbatches_give_the_gradient_of_the_batch(data):
     rows = plan(3)
     found = [
         train_alone(programs_of(size), state, keys[0], rows, data, 0, dropout=(0, 0))
-        for size in (1, 4, 8)
+        for size in (1, 4)
     ]
-    for other in found[1:]:
-        chex.assert_trees_all_close(found[0], other, atol=1e-5, rtol=1e-4)
+    chex.assert_trees_all_close(*found, atol=1e-5, rtol=1e-4)
 
 
 def test_fillers_and_steps_not_taken_change_nothing(data):
@@ -179,9 +177,9 @@ def test_heads_that_have_stopped_keep_their_bits_while_others_train(data):
         )
 
 
-def test_a_head_alone_is_the_head_in_the_bank_after_200_steps(data):
+def test_a_head_alone_is_the_head_in_the_bank_after_many_steps(data):
     keys, state = first_state()
-    rows = np.stack([plan(200, seed=seed) for seed in range(3)])
+    rows = np.stack([plan(60, seed=seed) for seed in range(3)])
     bank, _ = train_together(programs_of(together=True), state, keys, rows, data)
     programs = programs_of()
     for head in range(3):
@@ -324,8 +322,8 @@ def test_logits_are_those_of_each_head(data, together, config):
 def test_random_changes_follow_from_the_key_and_leave_the_rest_of_a_step_as_it_was(data):
     keys, state = first_state()
     found = []
-    for augment in (Augment(), Augment(flips=True, feature_noise=1.0), Augment(flips=True)):
-        programs = Programs(SMALL, 4, augment=augment)
+    augments = Augment(flips=True, feature_noise=1.0), Augment(flips=True)
+    for programs in (programs_of(), *(Programs(SMALL, 4, augment=each) for each in augments)):
         one = data._replace(targets=data.targets[0])
         for _ in range(2):
             trained, _ = programs.train(

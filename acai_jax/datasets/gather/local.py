@@ -9,10 +9,10 @@ import hashlib
 import itertools
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import loky
 import numpy as np
@@ -23,7 +23,7 @@ from acai_jax.alerts.prepare import chunks
 from acai_jax.alerts.sources import Encoded, decode, encoded_alerts
 from acai_jax.datasets.gather.plan import BuildPlan, Wanted, read_wanted
 from acai_jax.datasets.gather.records import Record, example
-from acai_jax.datasets.splits import stable_hash
+from acai_jax.datasets.splits import sky_patch, stable_hash
 from acai_jax.errors import Reject, reason_of
 from acai_jax.surveys.base import Survey
 from acai_jax.text import spreadsheet_safe
@@ -102,6 +102,9 @@ def _record_or_reject(
         return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
     if stable_hash(alert.object_id) != wanted.name[row]:
         reason = f"other object: labels.csv names another than {alert.object_id}"
+        return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
+    if wanted.shard[row] == len(plan.shards):
+        reason = "active pick: validation and test take random draws only"
         return Reject(reason, alert.alert_id, alert.object_id, alert.origin)
     public = alert.survey.public.items()
     if plan.public_only and any(alert.fields[name] != value for name, value in public):
@@ -187,6 +190,34 @@ def gather(
             advance(selection.source_bytes)
     tally["label_not_found",] = int((~found).sum())
     return tally
+
+
+def sky_patches(
+    files: Sequence[Path], alert_ids: Collection[int], num_workers: int | None
+) -> dict[int, str]:
+    """The patch of sky of each of these alerts that can be read; of doubles, the first one's.
+
+    Args:
+        files: the sources, in order.
+        alert_ids: of the alerts.
+        num_workers: decoding processes; see `map_chunks`.
+    """
+    wanted = set(alert_ids)
+    found: dict[int, str] = {}
+    for patches in workers.map_chunks(chunks(encoded_alerts(files)), _patches, num_workers):
+        for alert_id, patch in patches:
+            if alert_id in wanted:
+                found.setdefault(alert_id, patch)
+    return found
+
+
+def _patches(chunk: list[Encoded]) -> list[tuple[int, str]]:
+    alerts = itertools.chain.from_iterable(map(decode, chunk))
+    return [
+        (alert.alert_id, sky_patch(*(float(cast(float, alert.fields[n])) for n in ("ra", "dec"))))
+        for alert in alerts
+        if isinstance(alert, AlertPacket)
+    ]
 
 
 def _select_and_store(

@@ -1,13 +1,15 @@
 """What a build will do, known from the labels before any alert is read.
 
 Which alerts are wanted, and to which split and shard each goes, follow from hashes of names that
-`labels.csv` holds. So the sources are read once, in any order, by any number of processes.
+`labels.csv` holds, or of positions. So the sources are gathered in any order, by any number of
+processes.
 """
 
 import collections
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +72,8 @@ class Wanted:
         alert_id: (n,) int64.
         name: (n,) uint64, the stable hash of the object's name.
         label: (n,) uint64, a code; see `BuildPlan.classes`.
-        shard: (n,) uint64, an index into `BuildPlan.shards`.
+        shard: (n,) uint64, an index into `BuildPlan.shards`; beyond them, of alerts that a model
+            chose to be labelled and that do not belong to training: they are left out.
     """
 
     alert_id: np.ndarray
@@ -90,31 +93,35 @@ def make_plan(
     survey: Survey,
     folder: Path,
     labels: "Labels",
+    keys: Sequence[str],
     *,
     preset: Preset,
     stamps: bool,
     public_only: bool,
     weights: Path | None,
-    split_by: str,
 ) -> BuildPlan:
     """Decides the split, shard and place of every labelled alert, and writes them to `folder`.
 
-    `split_by` is the name of the survey's identifier of objects, or of alerts.
+    Of each labelled alert, `keys` has what decides the split; see `split_of`.
     """
     table = labels.table
     classes = tuple(sorted(table["label"].unique()))
     codes = {name: code for code, name in enumerate(classes)}
     alert_ids = table["alert_id"].to_numpy()
-    keys = table["object_id"] if split_by == survey.object_id else map(str, alert_ids)
     splits = [split_of(key) for key in keys]
-    sizes = collections.Counter(splits)
+    # a test that a model has chosen says nothing of other alerts
+    left_out = [
+        split != "train" and alert_id in labels.active
+        for split, alert_id in zip(splits, table["alert_id"], strict=True)
+    ]
+    sizes = collections.Counter(s for s, out in zip(splits, left_out, strict=True) if not out)
     counts = {split: math.ceil(sizes[split] / SHARD_RECORDS) for split in SPLITS}
     shards = tuple((split, number) for split in SPLITS for number in range(counts[split]))
     first = {split: shards.index((split, 0)) for split in SPLITS if counts[split]}
     shard = [
         # equal ranges of the hash that sorts records: one after the other, shards are sorted too
-        first[split] + (stable_hash(str(alert_id)) * counts[split] >> 64)
-        for split, alert_id in zip(splits, alert_ids, strict=True)
+        len(shards) if out else first[split] + (stable_hash(str(alert_id)) * counts[split] >> 64)
+        for split, alert_id, out in zip(splits, alert_ids, left_out, strict=True)
     ]
     columns = (
         alert_ids.view(np.uint64),

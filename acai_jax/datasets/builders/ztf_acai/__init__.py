@@ -1,5 +1,7 @@
 """The dataset `ztf_acai`: after this import, `tfds.builder("ztf_acai")` finds it."""
 
-from .builder import AcaiConfig, Builder
+from acai_jax.datasets.builders.base import AcaiConfig
+
+from .builder import Builder
 
 __all__ = ["AcaiConfig", "Builder"]
