@@ -107,10 +107,10 @@ class Round:
                     results |= self._train(group, chosen, rung, epochs, last=epochs == rungs[-1])
             self.log.reach({number: results[number] for number in sorted(results)})
             report()
-            for group in groups:
-                shutil.rmtree(group.folder / f"rung-{rung - 1}", ignore_errors=True)
-        for group in groups:
-            shutil.rmtree(group.folder / f"rung-{len(rungs) - 1}", ignore_errors=True)
+            for states in self.folder.glob(f"*/rung-{rung - 1}"):
+                shutil.rmtree(states)
+        for states in self.folder.glob("*/rung-*"):
+            shutil.rmtree(states)
 
     @property
     def _rounds(self) -> int:

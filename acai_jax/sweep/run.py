@@ -117,7 +117,7 @@ def _rounds(
     together: bool | None,
 ) -> None:
     """Asks for the trials of each round, and trains them, where that is not done yet."""
-    training, validation = read_splits(config, facts, display)
+    training, validation = read_splits(config, facts, display, together=together)
     inputs = facts.survey.inputs
     programs: dict[HeadConfig, Programs] = {}
 

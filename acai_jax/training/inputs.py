@@ -165,7 +165,14 @@ class _Stamps:
         return self._records[row]["triplet"]
 
 
-def checked_split(directory: Path, split: str, *, resident: bool, progress: Progress) -> Split:
+def checked_split(
+    directory: Path,
+    split: str,
+    *,
+    resident: bool,
+    progress: Progress,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Split:
     """Reads a split, and checks every number in it.
 
     Args:
@@ -173,6 +180,7 @@ def checked_split(directory: Path, split: str, *, resident: bool, progress: Prog
         split: "train" or "validation".
         resident: keep the triplets on the device.
         progress: called with the number of alerts read since the last call.
+        sharding: the devices, as `everywhere` gives them; by default the first.
 
     Raises:
         DatasetError: a number is not finite; the message names the alert and the field.
@@ -196,6 +204,6 @@ def checked_split(directory: Path, split: str, *, resident: bool, progress: Prog
         if resident:
             triplets[row] = record["triplet"]
         progress(1)
-    on_device = jax.device_put(triplets) if resident else None
-    features = jax.device_put(features)
+    on_device = jax.device_put(triplets, sharding) if resident else None
+    features = jax.device_put(features, sharding)
     return Split(features, np.array(labels), np.array(objects), alert_ids, on_device, records)

@@ -64,7 +64,7 @@ def train(
 
         # --- data ----------------------------------------------------------------------------
 
-        training, validation = read_splits(config, facts, display)
+        training, validation = read_splits(config, facts, display, together=together)
 
         # --- members -------------------------------------------------------------------------
 

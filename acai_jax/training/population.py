@@ -30,6 +30,7 @@ from acai_jax.training.step import (
     Settings,
     Tally,
     Weights,
+    everywhere,
     head_key,
     put,
     stack,
@@ -290,8 +291,10 @@ class Population:
         self.saved_at = time.monotonic()
 
 
-def read_splits(config: Config, facts: DatasetFacts, display: Display) -> tuple[Split, Split]:
-    """The splits for training and validation.
+def read_splits(
+    config: Config, facts: DatasetFacts, display: Display, *, together: bool | None = None
+) -> tuple[Split, Split]:
+    """The splits for training and validation; for `together`, see `Programs`.
 
     Raises:
         DatasetError: a number in them is not finite.
@@ -299,8 +302,13 @@ def read_splits(config: Config, facts: DatasetFacts, display: Display) -> tuple[
 
     def read(split: str) -> Split:
         display.start(f"reading {split}, alerts", facts.records[split])
-        resident = fits_in_memory(facts, config.memory_limit_gb)
-        return checked_split(config.dataset, split, resident=resident, progress=display.advance)
+        return checked_split(
+            config.dataset,
+            split,
+            resident=fits_in_memory(facts, config.memory_limit_gb),
+            progress=display.advance,
+            sharding=everywhere(together),
+        )
 
     return read("train"), read("validation")
 

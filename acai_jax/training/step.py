@@ -16,6 +16,7 @@ import loky
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int, UInt32
 
 from acai_jax.datasets.splits import stable_hash
@@ -32,6 +33,7 @@ _ADAM_EPSILON = 1e-7  # the published models'
 _NO_CHANGE = Augment()
 _CPU_MICROBATCH = 2  # alerts whose images fit in a core's cache
 _WEIGHTS, _DROPOUT, _AUGMENT = 0, 1, 2  # streams of random numbers
+_MEMBERS = "members"  # axis of the mesh
 
 Array = jax.Array | np.ndarray
 Weights = dict[str, Any]
@@ -276,9 +278,9 @@ def logits_of(
 class Programs:
     """The programs, compiled, for a bank of heads: arrays of the host in, arrays of the host out.
 
-    An accelerator runs one program that is vmapped over all heads. On a CPU that is slower than
-    one head after the other, and XLA's own threads help little: a thread for each core takes the
-    next head. Neither way makes a head depend on the others.
+    An accelerator runs one program that is vmapped over all heads; several of them share the heads.
+    On a CPU that is slower than one head after the other, and XLA's own threads help little: a
+    thread for each core takes the next head. Neither way makes a head depend on the others.
 
     Args:
         config: hyperparameters of the heads.
@@ -300,7 +302,8 @@ class Programs:
         together: bool | None = None,
     ) -> None:
         on_cpu = jax.default_backend() == "cpu"
-        self.together = not on_cpu if together is None else together
+        self.together = runs_together(together)
+        self._mesh = mesh_of_members() if self.together else None
         self._pool = ThreadPoolExecutor(loky.cpu_count())
         self._compiling = threading.Lock()
         self._compiled: set[Any] = set()
@@ -362,12 +365,50 @@ class Programs:
         return [future.result() for future in futures]
 
     def _run(self, name: Any, function: Any, in_axes: Any, *args: Any) -> Any:
+        if in_axes is not None and self._mesh is not None:
+            return self._run_everywhere(name, function, in_axes, self._mesh, args)
         if name not in self._programs:
             if in_axes is not None:
                 function = jax.vmap(function, in_axes=in_axes)
             self._programs.setdefault(name, jax.jit(function, compiler_options=self._options))
+        return self._call(name, jax.device_put(args))
+
+    def _run_everywhere(
+        self, name: Any, function: Any, in_axes: Any, mesh: Mesh, args: tuple[Any, ...]
+    ) -> Any:
+        """`function` of all heads, each device with its share of them."""
+        everything, share = PartitionSpec(), PartitionSpec(_MEMBERS)
+        specs = jax.tree.map(
+            lambda axis: everything if axis is None else share,
+            in_axes,
+            is_leaf=lambda axis: axis is None,
+        )
+        if name not in self._programs:
+            shared = jax.shard_map(
+                jax.vmap(function, in_axes=in_axes),
+                mesh=mesh,
+                in_specs=specs,
+                out_specs=share,
+                check_vma=False,
+            )
+            self._programs[name] = jax.jit(shared, compiler_options=self._options)
+        # every device has as many heads: the last one is there more than once
+        count = len(jax.tree.leaves(args[0])[0])
+        chosen = np.minimum(np.arange(-(-count // mesh.size) * mesh.size), count - 1)
+        placed = jax.tree.map(
+            lambda spec, part: jax.device_put(
+                part if spec == everything else jax.tree.map(lambda leaf: leaf[chosen], part),
+                NamedSharding(mesh, spec),
+            ),
+            specs,
+            args,
+            is_leaf=lambda each: isinstance(each, PartitionSpec),
+        )
+        return jax.tree.map(lambda leaf: leaf[:count], self._call(name, placed))
+
+    def _call(self, name: Any, args: tuple[Any, ...]) -> Any:
+        """Runs a program; returns what it gives as arrays of the host."""
         program = self._programs[name]
-        args = jax.device_put(args)
         shapes = (name, *(leaf.shape for leaf in jax.tree.leaves(args)))
         if shapes not in self._compiled:
             with self._compiling:  # threads would each compile it
@@ -376,6 +417,23 @@ class Programs:
         else:
             result = program(*args)
         return jax.device_get(result)
+
+
+def runs_together(together: bool | None) -> bool:
+    """Whether all heads are one program; by default where there is an accelerator."""
+    return jax.default_backend() != "cpu" if together is None else together
+
+
+def mesh_of_members() -> Mesh | None:
+    """The devices of this process, which share the heads; None where there is one."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), (_MEMBERS,)) if len(devices) > 1 else None
+
+
+def everywhere(together: bool | None) -> NamedSharding | None:
+    """Where data go that all heads read: to each device of the mesh, or to the only one."""
+    mesh = mesh_of_members() if runs_together(together) else None
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
 def take(tree: Any, head: int) -> Any:

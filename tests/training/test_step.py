@@ -1,7 +1,10 @@
 """The compiled programs: masks, microbatches, independence, and one compilation."""
 
 import functools
+import os
 import re
+import subprocess
+import sys
 
 import chex
 import jax
@@ -331,3 +334,48 @@ def test_random_changes_follow_from_the_key_and_leave_the_rest_of_a_step_as_it_w
         np.testing.assert_array_equal(first, second)
     assert not np.allclose(found[0], found[2])
     assert not np.allclose(found[2], found[4])
+
+
+SHARED = """
+from unittest import mock
+import chex, jax, numpy as np
+from acai_jax.network.head_config import HeadConfig
+from acai_jax.training import step
+from acai_jax.training.step import Batches, Data, Programs, Settings
+
+model = HeadConfig(filters=(2, 2), dense_units=(4,), head_units=2, convolution="regular")
+rng = np.random.default_rng(0)
+keys = np.stack([step.head_key(0, name) for name in "abcde"])
+settings = Settings(keys, *(np.zeros(5, np.int32) for _ in range(2)), np.full(5, 1e-2, np.float32),
+                    np.ones((5, 2), np.float32), np.full((5, 2), 0.25, np.float32))
+state = step.start_state(step.start_weights(model, keys))
+rows = rng.integers(0, 16, (5, 3, 4)).astype(np.int32)
+features, targets = rng.normal(size=(16, 25)).astype(np.float32), rng.random((5, 16)) < 0.4
+triplets = rng.normal(size=(16, 63, 63, 3)).astype(np.float32)
+devices, found = jax.devices(), []
+for count in (1, 2, 4):
+    with mock.patch("jax.local_devices", return_value=devices[:count]):
+        place = lambda array: jax.device_put(array, step.everywhere(True))
+        data = Data(place(features), targets, place(triplets))
+        assert len(data.triplets.devices()) == count
+        with jax.transfer_guard("disallow"):
+            programs = Programs(model, None, together=True)
+            heads, tally = programs.train(
+                state, settings, Batches(rows, rows), data, Data(None, 0, None))
+            weights = heads.weights | heads.norm
+            rows_ = Batches(rows[0], rows[0])
+            logits = programs.logits(weights, rows_, data.features, data.triplets)
+    assert logits.shape == (5, 12)
+    found.append((heads, tally, logits))
+for other in found[1:]:
+    chex.assert_trees_all_close(found[0], other, atol=1e-6, rtol=1e-5)
+print("the same")
+"""
+
+
+def test_several_devices_share_the_heads():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    found = subprocess.run(
+        [sys.executable, "-c", SHARED], env=environment, text=True, capture_output=True
+    )
+    assert found.stdout == "the same\n", found.stderr
