@@ -54,6 +54,7 @@ class Cards:
         self._rows = {row[alert_id]: row for row in queue.iter_rows(named=True)}
         self._packets = {packet.alert_id: packet for packet in packets}
         self._made: dict[int, Card] = {}
+        self._lock = threading.Lock()
         self.missing = len(self._rows) - len(self._packets)
         """How many alerts have no packet."""
 
@@ -65,11 +66,10 @@ class Cards:
 
     def card(self, alert_id: int) -> Card:
         """The card of an alert of the queue, made now if it is not there yet."""
-        if (made := self._made.get(alert_id)) is None:
-            # two threads may make the same one: they are equal
-            packet = self._packets.get(alert_id)
-            made = self._made[alert_id] = _card(self._rows[alert_id], packet)
-            self._packets.pop(alert_id, None)
+        with self._lock:
+            if (made := self._made.get(alert_id)) is None:
+                row, packet = self._rows[alert_id], self._packets.pop(alert_id, None)
+                made = self._made[alert_id] = _card(row, packet)
         return made
 
 

@@ -118,7 +118,7 @@ class Event:
 
 
 class Standing:
-    """What events add up to; more of them can be added.
+    """What events add up to; more of them can be added, while other threads read.
 
     Example:
         >>> facts = {"labeller": "ann", "alert_id": 7, "object_id": "ZTF20aaelulu"}
@@ -143,7 +143,7 @@ class Standing:
         done = self._done.setdefault(event.labeller, [])
         if event.action == "undo":
             for each in (answers, done):
-                each[:] = (answer for answer in each if answer.request != event.undoes)
+                each[:] = [answer for answer in each if answer.request != event.undoes]
         else:
             answers.append(event)
             done.append(event)
@@ -151,8 +151,8 @@ class Standing:
 
     def answers(self, alert_id: int) -> dict[str, Event]:
         """Each labeller's answer to an alert; a skip is none."""
-        of_alert = self._answers.get(alert_id, {}).items()
-        last = ((labeller, answers[-1]) for labeller, answers in of_alert if answers)
+        of_alert = list(self._answers.get(alert_id, {}).items())
+        last = ((labeller, each) for labeller, answers in of_alert for each in answers[-1:])
         return {labeller: answer for labeller, answer in last if answer.action != "skip"}
 
     def labels(self, alert_id: int) -> dict[str, str]:
@@ -162,7 +162,7 @@ class Standing:
 
     def alert_ids(self) -> list[int]:
         """The alerts that have an answer, in the order of their first events."""
-        return [alert_id for alert_id in self._answers if self.answers(alert_id)]
+        return [alert_id for alert_id in list(self._answers) if self.answers(alert_id)]
 
     def skips(self, alert_id: int, labeller: str) -> int:
         """How often a labeller has skipped an alert."""
@@ -170,8 +170,7 @@ class Standing:
 
     def last(self, labeller: str) -> Event | None:
         """What a labeller did last and has not undone."""
-        done = self._done.get(labeller)
-        return done[-1] if done else None
+        return next(iter(self._done.get(labeller, [])[-1:]), None)
 
     def labels_per_minute(self, labeller: str) -> float | None:
         """How fast a labeller gives labels: by the median time of the last ones."""

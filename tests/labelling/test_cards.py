@@ -60,3 +60,14 @@ def test_real_alerts_have_cards(real_data, tmp_path, name):
         card = cards.card(alert_id)
         assert card.png is not None
         json.dumps(card.facts, allow_nan=False)
+
+
+def test_cards_that_are_made_ahead_can_be_asked_for_meanwhile(tmp_path):
+    path = tmp_path / "night.avro"
+    path.write_bytes(avro_bytes(*(packet_record(number) for number in range(8))))
+    queue, cards = cards_of(tmp_path, path, 8)
+    ahead = cards.make_ahead()
+    asked = [cards.card(alert_id) for alert_id in queue["candid"].reverse()]
+    ahead.join()
+    assert all(card.png is not None for card in asked)
+    assert [cards.card(alert_id) for alert_id in queue["candid"].reverse()] == asked
