@@ -28,7 +28,6 @@ KNOWN = {
     "errors.py": ("candid objectId", ATTRIBUTE),
     "commands/show.py": ("candid candid candid", "an option of the command"),
     "datasets/labels.py": ("candid", "a column of labels.csv, whatever the survey"),
-    "labelling/pick.py": ("candid", "a column of losses, whatever the survey"),
     "report/evaluation_pictures.py": ("25", "an angle"),
     "stream/messages.py": ("jd", JULIAN),
     "stream/metrics.py": ("jd", METRIC),
