@@ -148,7 +148,7 @@ def picture(path: Path, real: Sample, simulated: Sample, scores: np.ndarray, tit
 
 def _one_of_each_object(sample: Sample, order: np.ndarray) -> list[int]:
     """The first row of each object in this order."""
-    first: dict[str, int] = {}
+    first: dict[object, int] = {}
     for row in order.tolist():
         first.setdefault(sample.objects[row], row)
     return list(first.values())

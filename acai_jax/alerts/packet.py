@@ -233,7 +233,8 @@ def reject_of(error: Exception, record: object, origin: str | None = None) -> Re
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
-    values, names = [], []
+    values: list[Any] = []
+    names: list[Any] = []
     for survey in SURVEYS.values():
         inner = record.get(survey.record)
         inner = inner if isinstance(inner, Mapping) else {}

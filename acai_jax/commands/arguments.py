@@ -20,8 +20,8 @@ class Model:
     """A model."""
 
     model: str = "published"
-    """a checkpoint's folder, a .safetensors file of `export`, "published", or "published-20201110"
-    (the first generation)."""
+    """"published", "published-20201110" (the first generation), a model that comes with the
+    package ("ztf-simulated"), a checkpoint's folder, or a .safetensors file of `export`."""
     weights: Path | None = None
     """folder with the published .h5 files, for work without a network."""
 

@@ -16,7 +16,7 @@ from orbax.checkpoint import v1 as orbax
 from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import describe, described_bank
-from acai_jax.network.exchange import SUFFIX, import_heads
+from acai_jax.network.exchange import SUFFIX, import_heads, load_shipped, shipped_models
 from acai_jax.network.head import check_weights, head_weights
 from acai_jax.text import printable
 
@@ -62,7 +62,7 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
 
     Args:
         path: a directory that `save_heads` wrote, or that of a training run with its heads in it;
-            or a file that `export_heads` wrote.
+            a file that `export_heads` wrote; or the name of a model that comes with the package.
 
     Raises:
         CheckpointError: there is no complete checkpoint, it is of another kind, its heads read
@@ -74,6 +74,8 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
         Traceback (most recent call last):
         acai_jax.errors.CheckpointError: no checkpoint at no_such_checkpoint
     """
+    if path in shipped_models():
+        return load_shipped(str(path))
     if Path(path).suffix == SUFFIX:
         return import_heads(path)
     folder = Path(path).absolute()

@@ -1,7 +1,8 @@
-"""Heads as one safetensors file, for exchange with other tools."""
+"""Heads as one safetensors file: for exchange, and for those that come with the package."""
 
 import json
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from acai_jax.text import printable
 
 SUFFIX: Final = ".safetensors"
 _KEY: Final = "acai_jax"  # of the description, among the file's metadata
+_SHIPPED: Final = resources.files("acai_jax.network") / "shipped"
 
 
 def export_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -73,3 +75,20 @@ def import_heads(path: str | os.PathLike[str]) -> HeadBank:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # whatever a wrong description causes, too
         raise CheckpointError(f"damaged file of heads {path}: {printable(str(error))}") from None
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the package.
+
+    Example:
+        >>> "ztf-simulated" in shipped_models()
+        True
+    """
+    names = (Path(file.name) for file in _SHIPPED.iterdir())
+    return tuple(sorted(name.stem for name in names if name.suffix == SUFFIX))
+
+
+def load_shipped(name: str) -> HeadBank:
+    """One of the models that come with the package; see `shipped_models`."""
+    with resources.as_file(_SHIPPED / f"{name}{SUFFIX}") as path:
+        return import_heads(path)

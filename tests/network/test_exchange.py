@@ -1,6 +1,7 @@
 """Heads as one file: nothing is lost on the way, and nothing wrong comes back."""
 
 import json
+from importlib import resources
 
 import chex
 import jax
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.checkpoints import load_heads, save_heads
-from acai_jax.network.exchange import export_heads, import_heads
+from acai_jax.network.exchange import export_heads, import_heads, shipped_models
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.pretrained import load_published
@@ -131,3 +132,14 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path):
     save_file({"weight": np.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="it holds no heads"):
         import_heads(tmp_path / "other.safetensors")
+
+
+def test_models_come_with_the_package_and_a_card():
+    assert "ztf-simulated" in shipped_models()
+    folder = resources.files("acai_jax.network") / "shipped"
+    for name in shipped_models():
+        bank = load_heads(name)
+        assert name == f"{bank.survey.name}-simulated"
+        card = (folder / f"{name}.md").read_text()
+        assert all(version in card for version in bank.versions.values())
+        assert len((folder / f"{name}.safetensors").read_bytes()) < 300_000
