@@ -21,7 +21,8 @@ class Model:
 
     model: str = "published"
     """"published", "published-20201110" (the first generation), a model that comes with the
-    package ("ztf-simulated"), a checkpoint's folder, or a .safetensors file of `export`."""
+    package ("ztf-simulated", "lsst-simulated"), a checkpoint's folder, or a .safetensors file of
+    `export`."""
     weights: Path | None = None
     """folder with the published .h5 files, for work without a network."""
 

@@ -71,7 +71,7 @@ def records(workdir):
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_compiled_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Programs", functools.cache(loop.Programs))
+        patch.setattr(population, "Programs", functools.cache(population.Programs))
         yield
 
 
