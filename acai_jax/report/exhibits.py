@@ -79,7 +79,7 @@ def alert_exhibit(
 
 
 def _shown(value: int | float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def stamps_png(images: Images, side: int) -> bytes:

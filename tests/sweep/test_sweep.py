@@ -44,7 +44,7 @@ SPACE = Space(
     activation=("relu",),
     optional_features=("ra",),
 )
-SEARCH = Search(space=SPACE, rounds=2, trials=4, structures=2, first_epochs=1, keep=2, seeds=2)
+SEARCH = Search(space=SPACE, rounds=2, trials=4, structures=1, first_epochs=1, keep=2, seeds=2)
 
 
 def small(dataset, **changes):
