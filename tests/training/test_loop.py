@@ -36,7 +36,7 @@ from acai_jax.surveys.ztf import FEATURE_NAMES
 from acai_jax.training import Config, loop, population, train
 
 ROOT = Path(__file__).parents[2]
-SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4, activation="tanh")
+SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4)
 
 
 def small(dataset, **changes):
@@ -323,7 +323,7 @@ def start_process(config, workdir):
     arguments = [
         *("--config.dataset", config.dataset, "--config.heads", *config.heads),
         *("--config.model.filters", 4, 4, "--config.model.dense-units", 8, 8),
-        *("--config.model.head-units", 4, "--config.model.activation", "tanh"),
+        *("--config.model.head-units", 4),
         *("--config.max-epochs", config.max_epochs),
         *("--config.patience", config.patience, "--config.balance", config.balance),
         *("--config.plateau-patience", config.plateau_patience),
