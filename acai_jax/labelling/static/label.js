@@ -235,7 +235,8 @@ const showProgress = ({ total, done: finished, mine, per_minute: rate }) => {
 const showUnsaved = () => {
   byId("unsaved").textContent = unsaved.length ? `${unsaved.length} unsaved. ${trouble}` : trouble;
 };
-const reveal = ({ object, scores }) => {
+const reveal = ({ id, object, scores }) => {
+  if (upcoming.some((card) => card.id === id)) return; // its label was taken back meanwhile
   say(`${object} has the scores ${scores.map(([head, score]) => `${head} ${score}`).join(", ")}.`);
 };
 
