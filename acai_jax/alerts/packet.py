@@ -249,7 +249,7 @@ def _identity(record: Mapping[str, Any]) -> tuple[int | None, str | None]:
             inner = record[survey.record]
         for found, name in ((values, survey.alert_id), (names, survey.object_id)):
             found += [record.get(name), inner.get(name), record.get(f"i:{name}")]
-    alert_id = next((known for value in values if (known := _known(value)) is not None), None)
+    alert_id = next((each for each in map(_known, values) if each is not None), None)
     return alert_id, next((name for name in names if name and _is_text(name)), None)
 
 
