@@ -46,7 +46,10 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-LONGEST = ("test_loop", "test_faults", "test_step", "test_wheel", "test_processes", "test_builder")
+LONGEST = (
+    *("test_loop", "test_bank", "test_step", "test_sweep", "test_builder", "test_faults"),
+    *("test_separable_gradients", "test_wheel", "test_processes"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
