@@ -15,7 +15,7 @@ const drawLightCurve = (() => {
   const ticks = (low, high) => {
     const by = step(high - low), found = [];
     for (let each = Math.ceil(low / by) * by; each <= high + 1e-9; each += by) found.push(each);
-    return found.map((each) => [each, each.toFixed(by < 1 ? Math.ceil(-Math.log10(by)) : 0)]);
+    return found.map((each) => [each, (Math.round(each / by) * by || 0).toFixed(by < 1 ? Math.ceil(-Math.log10(by)) : 0)]);
   };
   return (points, summary, room) => { // room: the width there is, so that text keeps its size
     const WIDTH = Math.max(280, Math.min(640, room || 560));
