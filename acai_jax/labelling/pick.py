@@ -185,7 +185,8 @@ class _Pool:
         self.table = table
         self.heads = heads
         keys = split_keys(table, survey)
-        table = table.with_columns(pl.Series("split", map(split_of, keys), pl.String))
+        splits = {key: split_of(key) for key in {*keys}}
+        table = table.with_columns(pl.Series("split", [splits[key] for key in keys], pl.String))
         done = pl.Series([], dtype=pl.String) if labels is None else labels.table["object_id"]
         self._open = table.filter(~pl.col(survey.object_id).is_in(done.unique().implode()))
         self._all = table

@@ -78,6 +78,9 @@ def size_of(config: HeadConfig, inputs: Inputs) -> Size:
         >>> from acai_jax.surveys import DEFAULT
         >>> size_of(HeadConfig(), DEFAULT.inputs)
         Size(weights=7340, multiplications=2710556)
+
+    Raises:
+        ValueError: the stamps are too small for its convolutions.
     """
     kernel, weights, multiplications = config.kernel_size, 0, 0
     side = input_size(len(config.filters) // 2, inputs.stamp, kernel)

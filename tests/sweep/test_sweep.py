@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import chex
 import polars as pl
 import pytest
 from rich.console import Console
+from stops import AskedToStop
 
 from acai_jax.errors import OutputError, TrainingError
 from acai_jax.network.checkpoints import load_heads
@@ -163,18 +163,6 @@ def test_the_size_of_a_head_is_that_of_its_weights():
 
 
 # --- interruptions ---------------------------------------------------------------------------
-
-
-class AskedToStop(threading.Event):
-    """A stop that is asked for just before the n-th time that the run looks."""
-
-    def __init__(self, looks):
-        super().__init__()
-        self.looks = looks
-
-    def is_set(self):
-        self.looks -= 1
-        return self.looks < 0
 
 
 def test_a_sweep_that_is_stopped_anywhere_ends_the_same(finished, tmp_path, monkeypatch):

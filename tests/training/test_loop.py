@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
+from stops import AskedToStop
 from tensorboardX.proto import event_pb2
 
 from acai_jax.datasets.labels import read_labels
@@ -391,18 +391,6 @@ def test_nothing_goes_to_the_device_unasked_in_the_loop(simulated_dataset, tmp_p
     monkeypatch.setattr(population.Population, "epoch", lambda _: jnp.sin(np.float32(1)))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         run(small(simulated_dataset), tmp_path)
-
-
-class AskedToStop(threading.Event):
-    """A stop that is asked for just before the n-th time that the run looks."""
-
-    def __init__(self, looks):
-        super().__init__()
-        self.looks = looks
-
-    def is_set(self):
-        self.looks -= 1
-        return self.looks < 0
 
 
 def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
