@@ -197,7 +197,7 @@ def test_a_sweep_that_is_killed_has_the_same_winner(finished, tmp_path, seed):
     config, workdir, found = finished
     config = dataclasses.replace(config, checkpoint_seconds=0.0)
     program = (
-        "import pathlib, pickle, sys; from acai_jax.sweep import sweep\n"
+        f"import pathlib, sys; sys.path.append({str(ROOT / 'tests')!r})\n"
         "from tests.sweep.test_sweep import *\n"
         f"run(small(pathlib.Path({str(config.dataset)!r}), checkpoint_seconds=0.0), SEARCH, "
         f"pathlib.Path({str(tmp_path / 'sweep')!r}))"
@@ -207,6 +207,7 @@ def test_a_sweep_that_is_killed_has_the_same_winner(finished, tmp_path, seed):
     log, size = tmp_path / "sweep" / "trials.jsonl", rng.choice([1, 500, 900, 1400])
     until = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size >= size) and time.monotonic() < until:
+        assert process.poll() is None
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 1))
     process.kill()
