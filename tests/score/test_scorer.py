@@ -23,9 +23,9 @@ from acai_jax.alerts.sources import read_alerts
 from acai_jax.classes import CLASSES
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
+from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.score import scorer as score
 from acai_jax.score.columns import score_columns
-from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import ZTF
 
