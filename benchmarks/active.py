@@ -14,7 +14,7 @@ Parts:
     real    Heads that were trained on simulated alerts get labels of a few real ones (catalogues'):
             AUC on the real alerts that nobody was asked for, beside random picks.
 
-What is finished stays in --workdir. Results go to benchmarks/results/active-<device>.json.
+What is finished stays in --workdir. Results go to benchmarks/results/active-<part>-<device>.json.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from acai_jax.labelling.embed import last_layer_of
 from acai_jax.labelling.pick import QUOTAS, pick
 from acai_jax.labelling.queue import read_scores
 from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint, load_heads
+from acai_jax.network.head_config import HeadConfig
 from acai_jax.score.scorer import Scorer, enable_compilation_cache
 from acai_jax.simulate import write_alerts
 from acai_jax.training import Config, train
@@ -54,6 +55,7 @@ STRATEGIES = {
 RARE, SHARE = "n", 0.01
 NOISE = 0.05
 REAL_LABELS = (20, 50, 100)
+SMALL = HeadConfig(filters=(8, 8, 16, 16))  # hundreds of trainings have to end within hours
 NOT_REACHED = 1.5  # stands for the labels of a strategy that never gets so good, in units of N
 DRAWS = 2000
 
@@ -274,6 +276,7 @@ def real(options: argparse.Namespace, config: Config) -> list[Row]:
                     sources = (pool / "alerts", alerts)
                     tuned = packaged(here / "datasets", sources, here / "labels.csv")
                     change = {"dataset": tuned, "init": start, "warm_start": True, "seed": seed}
+                    change["max_epochs"] = max(1, options.max_epochs // 4)
                     heads = trained(dataclasses.replace(config, **change), here / "training")
                 source = AlertsSource(alerts, here / "left.csv")
                 found = evaluate(Model.load(str(heads)), source, draws=1)
@@ -314,38 +317,37 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     number = functools.partial(parser.add_argument, type=int)
     number("--seeds", default=5)
-    number("--pool", default=6000, help="alerts to choose from")
-    number("--judges", default=3000, help="alerts to judge by")
-    number("--rounds", default=6)
-    number("--first", default=300, help="random labels at the start")
+    number("--pool", default=3000, help="alerts to choose from")
+    number("--judges", default=2000, help="alerts to judge by")
+    number("--rounds", default=4)
+    number("--first", default=200, help="random labels at the start")
     number("--count", default=100, help="labels of each round")
     number("--ensemble", default=3)
     number("--folds", default=5)
-    number("--max-epochs", default=30)
+    number("--max-epochs", default=24)
     options = parser.parse_args()
     enable_compilation_cache()
     options.workdir.mkdir(parents=True, exist_ok=True)
     config = Config(
+        model=SMALL,
         ensemble=options.ensemble,
+        batch_size=16,
+        learning_rate=2e-3,
         max_epochs=options.max_epochs,
         patience=max(1, options.max_epochs // 4),
         round_two=False,
     )
-    rows = []
+    settings = {name: value for name, value in vars(options).items() if name != "workdir"}
     for name in options.parts:
-        found = PARTS[name](options, config)
-        rows += found
+        rows = PARTS[name](options, config)
         if name == "curves":
-            summary = summary_of_curves(found)
+            summary = summary_of_curves(rows)
             print_rows("labels needed for the error of random picks at the end", summary)
             rows += [{"part": "labels needed", **row} for row in summary]
         else:
-            print_rows(name, found)
-        (options.workdir / "results.json").write_text(json.dumps(rows, indent=1, default=float))
-    settings = {name: value for name, value in vars(options).items() if name != "workdir"}
-    timing.write_results(
-        "active", [{"part": "settings", **settings}, *json.loads(json.dumps(rows, default=float))]
-    )
+            print_rows(name, rows)
+        rows = [{"part": "settings", **settings}, *rows]
+        timing.write_results(f"active-{name}", json.loads(json.dumps(rows, default=float)))
 
 
 if __name__ == "__main__":

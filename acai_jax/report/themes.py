@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -81,10 +83,13 @@ def draw_picture(
 
 
 def _png(draw: Callable[[Theme], Figure], theme: Theme, few_colours: bool) -> bytes:
-    drawn, png = io.BytesIO(), io.BytesIO()
+    png = io.BytesIO()
     with matplotlib.rc_context(theme.settings()):
-        draw(theme).savefig(drawn, dpi=DPI, format="png")
-    image = Image.open(drawn).convert("RGB")
+        figure = draw(theme)
+        figure.set_dpi(DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     if few_colours:
         image = image.quantize(256, dither=Image.Dither.NONE)
     image.save(png, "png", optimize=True)

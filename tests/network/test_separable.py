@@ -22,7 +22,8 @@ Blocks = tuple[SeparableConvBlock, SeparableConvBlock]
 PUBLISHED_FILTERS = (16, 16, 32, 32)
 
 # One compilation for each shape, as callers use it.
-fast_features = jax.jit(fast_cpu_features, compiler_options=cpu_compiler_options())
+OPTIONS = cpu_compiler_options() | {"xla_backend_optimization_level": 3}
+fast_features = jax.jit(fast_cpu_features, compiler_options=OPTIONS)
 
 
 def random_arrays(*shapes: tuple[int, ...], seed: int = 0) -> list[jax.Array]:

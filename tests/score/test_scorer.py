@@ -25,6 +25,7 @@ from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.score import scorer as score
 from acai_jax.score.columns import score_columns
+from acai_jax.network.separable import cpu_compiler_options
 from acai_jax.score.scorer import Scorer
 from acai_jax.surveys.ztf import ZTF
 
@@ -38,7 +39,11 @@ def scorer() -> Scorer:
 
 @pytest.fixture(scope="session")
 def published(real_data) -> Scorer:
-    return Scorer.load("published", weights_dir=real_data / "acai_h5")
+    """Compiled as users compile it, whatever other tests do."""
+    options = cpu_compiler_options() | {"xla_backend_optimization_level": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("acai_jax.score.scorer.cpu_compiler_options", lambda: options)
+        return Scorer.load("published", weights_dir=real_data / "acai_h5")
 
 
 def logit(score: np.ndarray) -> np.ndarray:

@@ -374,7 +374,8 @@ print("the same")
 
 
 def test_several_devices_share_the_heads():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     found = subprocess.run(
         [sys.executable, "-c", SHARED], env=environment, text=True, capture_output=True
     )
