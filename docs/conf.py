@@ -21,6 +21,7 @@ version = release = metadata.version("acai_jax")
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
 exclude_patterns = ["_build"]
+highlight_language = "none"  # most blocks are command lines
 html_theme = "furo"
 html_title = f"acai_jax {version}"
 html_math_renderer = "mathml"
