@@ -135,7 +135,7 @@ def timed(
 def step(heads: int, steps: int, alerts: Any) -> Row:
     """A step of K heads, each way."""
     ours = Ours(alerts, heads, steps, HeadConfig())
-    ways = {"acai_jax": (ours, steps)}
+    ways: dict[str, tuple[Callable[[], None], int]] = {"acai_jax": (ours, steps)}
     with plain_form():
         plain = Ours(alerts, heads, steps, HeadConfig())
         plain()
