@@ -22,7 +22,7 @@ os.environ |= {
     # many tests, and the processes that they start, compile the same programs: once is enough
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    # two thirds of the time to compile, and what runs is as fast; exactness is shown at full level
+    # compiles in two thirds of the time; exactness is shown at the full level, 3
     "XLA_FLAGS": "--xla_backend_optimization_level=1",
 }
 _marked = _import_hook._optimized_cache_from_source
