@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -13,6 +14,7 @@ from rich.table import Table
 from acai_jax.commands.arguments import Decoding, Scoring
 from acai_jax.commands.console import console, scoring_progress, shown
 from acai_jax.errors import AcaiError, Reject, RejectLimit
+from acai_jax.processes import say_if_interrupted
 
 if TYPE_CHECKING:
     from acai_jax.score.parts import PartWriter
@@ -86,21 +88,25 @@ class _Progress:
         self.complete = False
         self.rows, self.seconds = 0, 0.0
         self._warned = False
-        self._folder: Path | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "_Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stack.close()
-        if self._folder and kind is not None and issubclass(kind, KeyboardInterrupt):
-            console.print(
-                f"parts up to here are kept in {self._folder}; --resume goes on", soft_wrap=True
-            )
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if kind is not KeyboardInterrupt:
+            say_if_interrupted("")
 
     def begin(self, writer: "PartWriter", total_bytes: int) -> None:
-        self.complete, self._folder = writer.complete, writer.folder
+        self.complete = writer.complete
+        kept = f"parts up to here are kept in {writer.folder}; --resume goes on"
+        say_if_interrupted(shown(kept).plain)
         for problem in writer.problems:
             console.print(f"warning: {problem}", style="yellow", soft_wrap=True)
         if writer.chunks_done:

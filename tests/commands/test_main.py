@@ -196,5 +196,6 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages
-    assert "--resume goes on" in messages
+    assert f"interrupted\nparts up to here are kept in {folder}; --resume goes on\n" in messages
     assert "Traceback" not in messages
+    assert "Warning" not in messages
