@@ -9,6 +9,10 @@ class AcaiError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+class UsageError(AcaiError):
+    """An argument is out of its range, or does not go with another."""
+
+
 class PacketError(AcaiError):
     """One alert packet cannot be read or scored; the message says why.
 
@@ -144,7 +148,7 @@ class RejectLimit:
         share: of all alerts, 0 to 1. With 1, a run fails only where every alert is rejected.
 
     Raises:
-        AcaiError: it is no share.
+        UsageError: it is no share.
 
     Example:
         >>> RejectLimit(0.5).check(1, 2)
@@ -157,7 +161,7 @@ class RejectLimit:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise AcaiError("--max-rejects takes a share, 0 to 1")
+            raise UsageError("--max-rejects takes a share, 0 to 1")
 
     def check(self, rejected: int, alerts: int) -> None:
         """Raises a `RejectsError` if too many of the alerts were rejected."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replay(Sources):
-    """Send alerts of a past night to a Kafka topic, each message as ZTF sends it.
+    """Send alerts of a past night to a Kafka topic: each message as ZTF sends it.
 
     Without --rate or --own-timing, as fast as the broker takes them. Ctrl-C and SIGTERM wait until
     the broker has confirmed what was sent; a second one exits at once. Credentials come from
