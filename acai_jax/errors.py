@@ -13,6 +13,10 @@ class UsageError(AcaiError):
     """An argument is out of its range, or does not go with another."""
 
 
+class MissingPackageError(AcaiError):
+    """A package that comes with an extra is not installed; the message says which extra."""
+
+
 class PacketError(AcaiError):
     """One alert packet cannot be read or scored; the message says why.
 
@@ -73,7 +77,7 @@ class DatasetError(AcaiError):
 
 
 class TrainingError(AcaiError):
-    """A training run cannot go on: a loss is no number, or a package that it needs is missing."""
+    """A training run cannot go on: a loss is no number, for example."""
 
 
 class EvaluationError(AcaiError):
@@ -93,7 +97,7 @@ class FilterError(AcaiError):
 
 
 class StreamError(AcaiError):
-    """A stream cannot begin or go on: for its brokers, topics, settings, or a missing package."""
+    """A stream cannot begin or go on: for its brokers, topics, or settings."""
 
 
 class OutputError(AcaiError):

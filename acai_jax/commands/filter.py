@@ -9,6 +9,7 @@ import tyro
 
 from acai_jax.commands.console import console, print_alerts, print_pass_rates, stretches_progress
 from acai_jax.errors import OutputError, UsageError
+from acai_jax.extras import need
 from acai_jax.stream.tables import scan_tables
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
@@ -53,6 +54,8 @@ class Filter:
             raise UsageError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
         if self.alerts and self.report is None:
             raise UsageError("--alerts is for --report")
+        if self.report is not None:
+            need("report")
         if out is not None and out.suffix not in (".parquet", ".csv"):
             raise UsageError(f"{out} should end in .parquet or .csv")
         if out is not None and out.exists() and not self.overwrite:

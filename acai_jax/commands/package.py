@@ -12,6 +12,7 @@ from acai_jax.commands.arguments import Decoding
 from acai_jax.commands.console import console
 from acai_jax.datasets.splits import SPLITS
 from acai_jax.errors import DatasetError, Reject, RejectLimit, UsageError
+from acai_jax.extras import need
 from acai_jax.surveys import DEFAULT, Preset, find_survey
 from acai_jax.surveys.base import Survey
 
@@ -47,6 +48,7 @@ class Package(Decoding):
 
     def run(self) -> None:
         """Builds the dataset, and prints what is in it."""
+        need("dataset", *(["simulate"] if self.config == "simulated" else []))
         import tensorflow_datasets as tfds
         from absl import logging
 

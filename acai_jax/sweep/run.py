@@ -56,8 +56,8 @@ def sweep(
         DatasetError: the dataset cannot be trained on, or has no test split.
         OutputError: the folder belongs to another sweep, or to a process that is alive.
         UsageError: the configuration is for no sweep.
-        TrainingError: no trial's losses were numbers, or Optuna
-            is not installed.
+        TrainingError: no trial's losses were numbers.
+        MissingPackageError: Optuna is not installed.
     """
     if not search.grid:
         optuna()  # is it there?
