@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help test fuzz lint demo bench clean
+.PHONY: help test fuzz lint demo docs bench clean
 
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
 	@echo "make lint                 set up .venv, check the code"
 	@echo "make fuzz                 set up .venv, then try ten thousands of damaged packets, signals at random"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
+	@echo "make docs                 set up .venv, then the documentation in docs/_build/html (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
 	@echo "make clean                remove .venv, caches and the demo's output"
 
@@ -58,6 +59,9 @@ demo: $(INSTALLED)
 	@echo "tables: demo/scores.parquet demo/candidates.csv"
 	@echo "label alerts yourself: $(BIN)/acai-jax label demo/queue.parquet --store demo/labels.db"
 
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 bench: $(INSTALLED)
 	@$(PIP) --editable ".[bench]" --constraint requirements.lock
 	$(BIN)/python -m benchmarks.decode
@@ -73,4 +77,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.labelling
 
 clean:
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo docs/_build *.egg-info

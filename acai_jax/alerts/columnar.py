@@ -133,12 +133,12 @@ def _columns_of_packets(metadata: "parquet.FileMetaData", schema: "pyarrow.Schem
     # of an array of records, a leaf has a path such as NAME.list.element.FIELD
     leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     for name in _ARRANGED_FROM if columns else ():
-        top, _, field = name.partition(".")
-        columns += [
-            leaf
-            for leaf in leaves
-            if leaf.partition(".")[0] == top and (not field or leaf.endswith(f".{field}"))
-        ]
+        top, dot, field = name.partition(".")
+        inner = [leaf for leaf in leaves if leaf.partition(".")[0] == top]
+        if field:
+            columns += [leaf for leaf in inner if leaf.endswith(f".{field}")]
+        else:
+            columns += inner[:1] if dot else inner  # one tells how many records there are
     return columns
 
 

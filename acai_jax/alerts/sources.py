@@ -78,6 +78,7 @@ class Encoded:
         source_bytes: how much of the source was read to get it, for progress bars.
         memory_bytes: about how much memory decoded records take.
         schema: of a framed message, as JSON.
+        stretch: of a large file, what belongs to this piece; None: all of it.
     """
 
     origin: str
@@ -86,6 +87,19 @@ class Encoded:
     source_bytes: int = 0
     memory_bytes: int = 0
     schema: bytes | None = None
+    stretch: avro.Stretch | None = None
+
+    def container(self) -> bytes:
+        """The Avro container that the content is, or whose path it is."""
+        if not isinstance(self.content, Path):
+            return cast(bytes, self.content)
+        if self.stretch is None:
+            return self.content.read_bytes()
+        head, start, end = self.stretch
+        with self.content.open("rb") as file:
+            found = file.read(head)
+            file.seek(start)
+            return found + file.read(end - start)
 
 
 def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
@@ -201,8 +215,7 @@ def _decoded(encoded: Encoded, histories: bool) -> Iterator[AlertPacket | Reject
         for record in content:
             yield record if isinstance(record, Reject) else packet_or_reject(record, origin)
         return
-    raw = content.read_bytes() if isinstance(content, Path) else content
-    for item in container_records(raw, histories=histories):
+    for item in container_records(encoded.container(), histories=histories):
         if isinstance(item, AvroError):
             yield Reject(str(item), origin=origin)
         else:
@@ -259,9 +272,12 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
             yield Encoded(origin, path)
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-            for piece in _split(origin, buffer):
-                file.seek(min(size, file.tell() + len(cast(bytes, piece.content))))
-                yield piece
+            try:
+                for stretch, count in avro.container_stretches(buffer, _PIECE_BYTES):
+                    file.seek(stretch[-1])
+                    yield Encoded(origin, path, count, stretch=stretch)
+            except AvroError as error:
+                yield _rejected(origin, str(error))
     elif magic.startswith(b"PAR1"):
         size = os.fstat(file.fileno()).st_size
         for records, share, weight in parquet_records(path, origin, histories=histories):

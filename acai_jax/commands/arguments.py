@@ -8,7 +8,8 @@ import tyro
 
 from acai_jax.commands.console import console
 from acai_jax.errors import UsageError
-from acai_jax.surveys import Preset
+from acai_jax.surveys import DEFAULT, Preset
+from acai_jax.surveys.base import Survey
 
 if TYPE_CHECKING:
     from acai_jax.evaluate.labelled import Source
@@ -25,6 +26,10 @@ class Model:
     `export`."""
     weights: Path | None = None
     """folder with the published .h5 files, for work without a network."""
+
+    def reads(self, survey: Survey) -> bool:
+        """Whether it may read a survey's alerts; the published one, the default, reads one's."""
+        return self.model != Model.model or survey is DEFAULT
 
     def load(self) -> "Scorer":
         """The model, and programs that earlier commands have compiled."""

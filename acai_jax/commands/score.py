@@ -2,20 +2,23 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 from rich.table import Table
 
 from acai_jax.commands.arguments import Decoding, Scoring
 from acai_jax.commands.console import console, scoring_progress, shown
-from acai_jax.errors import RejectLimit
+from acai_jax.errors import AcaiError, Reject, RejectLimit
 
 if TYPE_CHECKING:
     from acai_jax.score.parts import PartWriter
     from acai_jax.score.scorer import Scorer
+
+_FEW: Final = 100  # alerts, one of which may be readable and so tells whose they are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Score(Scoring, Decoding):
         limit = RejectLimit(self.max_rejects)
         with _Progress() as progress:
             kinds = score_night(
-                lambda: progress.watch(self.load()),
+                lambda: progress.watch(self._scorer()),
                 self.sources,
                 self.out,
                 self.preset,
@@ -57,6 +60,23 @@ class Score(Scoring, Decoding):
             print_score_summary(kinds, self.out, progress)
         rejects = kinds.filter(pl.col("reason").is_not_null())
         limit.check(int(rejects["len"].sum()), int(kinds["len"].sum()))
+
+    def _scorer(self) -> "Scorer":
+        """The model, where it can read what there is: alerts of one survey, as nights are.
+
+        Raises:
+            AcaiError: the model is left to choose, and another one reads these.
+        """
+        from acai_jax.alerts.sources import read_alerts
+        from acai_jax.network.exchange import shipped_model
+
+        few = itertools.islice(read_alerts(self.sources), _FEW)
+        surveys = (alert.survey for alert in few if not isinstance(alert, Reject))
+        first = next(surveys, None)
+        if first and not self.reads(first) and (name := shipped_model(first)):
+            title = first.title
+            raise AcaiError(f"the published heads read no alerts of {title}: try --model {name}")
+        return self.load()
 
 
 class _Progress:
