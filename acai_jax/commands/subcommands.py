@@ -46,7 +46,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Any]]] = {
 COMMANDS: Final[Mapping[str, Any]] = {
     name: command for group in GROUPS.values() for name, command in group.items()
 }
-_SHELLS: Final = ("bash", "zsh", "fish")
+SHELLS: Final = ("bash", "zsh", "fish")
 
 
 def run() -> None:
@@ -79,8 +79,8 @@ def print_commands() -> None:
 
 def print_completion(shell: str = "", *_: str) -> None:
     """Prints the script that completes subcommands and options in a shell."""
-    if shell not in _SHELLS:
-        raise UsageError(f"--completion takes {', '.join(_SHELLS)}")
+    if shell not in SHELLS:
+        raise UsageError(f"--completion takes {', '.join(SHELLS)}")
     told = ["--tyro-write-completion", shell, "-"]
     tyro.extras.subcommand_cli_from_dict(dict(COMMANDS), prog="acai-jax", args=told)
 
