@@ -1,4 +1,4 @@
-# Needs Python 3.11 to 3.13 and make; everything else is installed into .venv.
+# Needs Python 3.11 to 3.13 (TensorFlow has no wheels for 3.14 yet) and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _REFUSALS: Final = (
 
 def code(name: str) -> int:
     """Number of one of librdkafka's error codes."""
-    return getattr(require("confluent_kafka").KafkaError, name)
+    return getattr(require("confluent_kafka", "kafka").KafkaError, name)
 
 
 class Connection:
@@ -85,7 +85,7 @@ class Connection:
             "enable.partition.eof": settings.until_end,
             "on_commit": on_commit,
         }
-        consumer = self._make(require("confluent_kafka").Consumer, config)
+        consumer = self._make(require("confluent_kafka", "kafka").Consumer, config)
         self._reach(consumer.list_topics, lambda: consumer.poll(0))
         return consumer
 
@@ -105,7 +105,7 @@ class Connection:
             "linger.ms": 5,
             "compression.type": "lz4",
         }
-        producer = self._make(require("confluent_kafka").Producer, config)
+        producer = self._make(require("confluent_kafka", "kafka").Producer, config)
         producer.init_transactions(_CONNECT_SECONDS)
         return producer
 
@@ -118,14 +118,16 @@ class Connection:
         Raises:
             StreamError: as for `consumer`.
         """
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         producer = self._make(kafka.Producer, self._overridden(config))
         self._reach(producer.list_topics, lambda: producer.poll(0))
         return producer
 
     def administrator(self) -> "AdminClient":
         """A client that makes topics."""
-        return self._make(require("confluent_kafka.admin").AdminClient, self._overridden({}))
+        return self._make(
+            require("confluent_kafka.admin", "kafka").AdminClient, self._overridden({})
+        )
 
     def committed(self, group: str, places: Iterable[Place]) -> Offsets:
         """Offsets that a group has committed.
@@ -133,7 +135,7 @@ class Connection:
         Raises:
             KafkaException: the brokers do not say.
         """
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         # read_committed: offsets of a transaction that is open are waited for
         config = {
             **self._client.connection(),
@@ -182,7 +184,7 @@ class Connection:
         return {**config, **self._client.values, "bootstrap.servers": self._servers}
 
     def _make(self, kind: Callable[..., Any], config: dict[str, Any]) -> Any:
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         config = {**config, "error_cb": self.on_error}
         try:
             return kind(config, logger=self._logger)
@@ -190,7 +192,7 @@ class Connection:
             raise StreamError(f"Kafka settings: {self.explain(error)}") from None
 
     def _reach(self, list_topics: Callable[..., Any], poll: Callable[[], object]) -> None:
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         deadline = time.monotonic() + _CONNECT_SECONDS
         while True:
             try:
@@ -221,7 +223,7 @@ def existing_topics(consumer: "Consumer") -> set[str]:
 
 def partitions(offsets: Mapping[Place, int]) -> list[Any]:
     """(topic, partition) -> offset, as the client wants it."""
-    partition = require("confluent_kafka").TopicPartition
+    partition = require("confluent_kafka", "kafka").TopicPartition
     return [partition(topic, number, offset) for (topic, number), offset in offsets.items()]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.intake import Intake
 from acai_jax.stream.kafka import (
     Connection,
@@ -179,7 +179,7 @@ class Reader:
         """Commits offsets; says so if that is not to be."""
         try:
             self._consumer.commit(offsets=partitions(offsets), asynchronous=False)
-        except require("confluent_kafka").KafkaException as error:
+        except require("confluent_kafka", "kafka").KafkaException as error:
             why = self._connection.explain(error)
             log.warning("offsets are not committed; these alerts will come again: %s", why)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.kafka import Connection, Offsets, code, in_time, partitions
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class TransactionalSender:
         self._connection = connection
         self._group = group
         self._name = name
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         try:
             self._producer: Producer | None = connection.producer(name)
             for topic in topics:
@@ -77,7 +77,7 @@ class TransactionalSender:
         Raises:
             StreamError: the brokers refuse it.
         """
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         lost = {code(name) for name in _LOST}
         while True:
             reason, why = None, ""

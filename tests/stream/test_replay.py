@@ -297,7 +297,7 @@ def test_too_many_rejects_exit_with_4_and_the_rest_is_sent(broker: Broker, night
     assert status == 4
     assert "error: 1 of 1 alerts were rejected (100.00 %)" in said
     status, said = command(*flags(broker, night, "--topic", topic, "--max-rejects", 1.5))
-    assert status == 1
+    assert status == 2
     assert "error: --max-rejects takes a share, 0 to 1" in said
 
 
