@@ -1,5 +1,6 @@
 """Messages and the offsets behind them, in one transaction: scores for a topic, exactly once."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -92,6 +93,7 @@ class TransactionalSender:
                 why = f"no answer in {_ATTEMPT_SECONDS:.0f} s"
             self._producer = None
             if reason is not None and reason.code() in lost:
+                self._undo()
                 return False
             if reason is not None and self._connection.refuses(reason) and not reason.fatal():
                 raise StreamError(f"cannot send scores: {why}")
@@ -120,6 +122,12 @@ class TransactionalSender:
         producer.send_offsets_to_transaction(partitions(offsets), group)
         producer.commit_transaction()
         return producer
+
+    def _undo(self) -> None:
+        """Undoes what is open now, not once its time is out: until then readers wait for it."""
+        renew = functools.partial(self._connection.producer, self._name)
+        with contextlib.suppress(require("confluent_kafka").KafkaException, TimeoutError):
+            self._producer = in_time(renew, _ATTEMPT_SECONDS)
 
     def _check_topic(self, producer: "Producer", topic: str) -> None:
         deadline = time.monotonic() + _METADATA_SECONDS
