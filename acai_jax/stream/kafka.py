@@ -137,15 +137,19 @@ class Connection:
             KafkaException: the brokers do not say.
         """
         kafka = require("confluent_kafka")
-        connection = {**self._client.connection(), "bootstrap.servers": self._servers}
-        admin = require("confluent_kafka.admin").AdminClient(connection, logger=self._logger)
-        wanted = [kafka.TopicPartition(*place) for place in places]
-        asked = admin.list_consumer_group_offsets(
-            [kafka.ConsumerGroupTopicPartitions(group, wanted)],
-            require_stable=True,
-            request_timeout=_CONNECT_SECONDS,
-        )
-        found = asked[group].result(_CONNECT_SECONDS).topic_partitions
+        config = {
+            **self._client.connection(),
+            "bootstrap.servers": self._servers,
+            "group.id": group,
+            "isolation.level": "read_committed",
+        }
+        # asked by an administrator, librdkafka 2.16 crashes where the group's broker has changed
+        consumer = self._make(kafka.Consumer, config)
+        try:
+            wanted = [kafka.TopicPartition(*place) for place in places]
+            found = consumer.committed(wanted, timeout=_CONNECT_SECONDS)
+        finally:
+            consumer.close()
         for error in (p.error for p in found if p.error is not None):
             raise kafka.KafkaException(error)
         return {(p.topic, p.partition): p.offset for p in found}

@@ -76,6 +76,7 @@ class Reader:
         self._topics: tuple[str, ...] = ()
         self._missing: set[str] = set()
         self._there: set[str] = set()
+        self._gone: set[Place] = set()
         self._join_again = False
         self._consumer: Consumer = connection.consumer(
             settings, lambda error, _: hooks.committed(error)
@@ -156,15 +157,12 @@ class Reader:
             self._connection.say_once(self._connection.explain(Exception(error)))
 
     def _take_reset(self, place: Place, offset: int | None) -> None:
-        """Goes on where the brokers have something, as they do not have this offset."""
-        if offset is None:  # not known when partitions came, as some transaction was open
-            self._join_again = True
-            return
-        told = "%s[%d]: the brokers no longer have offset %d: going on at the oldest they have"
-        log.warning(told, *place, offset)
-        oldest = require("confluent_kafka").OFFSET_BEGINNING
-        (partition,) = partitions({place: oldest})
-        self._consumer.seek(partition)
+        """Has a partition begin again, of which the brokers do not have what is to come next."""
+        if offset is not None:  # else some transaction was open when the partition came
+            told = "%s[%d]: the brokers no longer have offset %d: going on at the oldest they have"
+            log.warning(told, *place, offset)
+            self._gone.add(place)
+        self._join_again = True  # the client lets nobody seek where it has given up
 
     def hold(self) -> None:
         """Lets nothing more come; `take` still tells the brokers that we are alive."""
@@ -232,10 +230,14 @@ class Reader:
         except kafka.KafkaException:
             return  # the client itself goes on asking
         for partition, found in zip(given, known, strict=True):
-            if found.error is None and found.offset < 0:
+            place = partition.topic, partition.partition
+            if place in self._gone:
+                partition.offset = kafka.OFFSET_BEGINNING
+            elif found.error is None and found.offset < 0:
                 # of a topic that has come since then, all is news
                 latest = self._settings.start == "latest" and partition.topic in self._there
                 partition.offset = kafka.OFFSET_END if latest else kafka.OFFSET_BEGINNING
+        self._gone.clear()
 
     def _on_revoke(self, _: "Consumer", given: list[Any]) -> None:
         self._hooks.revoked()
