@@ -227,6 +227,7 @@ class Kafka(Broker):
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 500,
+            "log.message.timestamp.after.max.ms": 2**63 - 1,
             "message.max.bytes": 20_000_000,
             "replica.fetch.max.bytes": 20_000_000,
             "broker.session.timeout.ms": 3000,

@@ -110,8 +110,11 @@ def cases(real_data: Path) -> Path:
 def broker(shared_tmp: Path) -> Iterator["Broker"]:
     """A broker, which the tests share: each makes topics of its own."""
     from broker import shared_broker  # most tests need none
+    from streams import CLIENT
 
     with shared_broker(shared_tmp / "broker") as running:
+        if running.apache:  # forms groups at once, so that members may be slow
+            CLIENT["ACAI_JAX_KAFKA_SESSION_TIMEOUT_MS"] = "6000"
         yield running
 
 

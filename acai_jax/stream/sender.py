@@ -136,6 +136,7 @@ class TransactionalSender:
             problem = producer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic].error
             if problem is None:
                 return
-            if not problem.retriable() or time.monotonic() > deadline:
+            being_made = problem.retriable() or problem.code() == code("UNKNOWN_TOPIC_OR_PART")
+            if not being_made or time.monotonic() > deadline:
                 raise StreamError(f"cannot write to topic {topic}: {problem.str()}")
             time.sleep(_RETRY_SECONDS)

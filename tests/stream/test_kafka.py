@@ -198,27 +198,21 @@ def test_a_worker_that_is_silent_for_too_long_is_put_out(
     kafka: Broker, scorer, tmp_path, caplog, monkeypatch
 ):
     """Its output hangs while the group wants its partitions back; then it goes on, unheard."""
-    topic, scores = kafka.create_topic(partitions=2), kafka.create_topic()
-    given = settings(kafka, tmp_path, topic, until_end=False, batch_size=8, to_topic=scores)
     monkeypatch.setattr(loop, "_HOLD_SECONDS", 0.2)
+    topic, scores = kafka.create_topic(partitions=2), kafka.create_topic()
+    asked = {"until_end": False, "batch_size": 8, "to_topic": scores, "group": topic}
     soon = {"ACAI_JAX_KAFKA_MAX_POLL_INTERVAL_MS": "3000"}
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "scores").mkdir(parents=True)
     kafka.produce(topic, messages(40))
-    (tmp_path / "scores").mkdir()
-
-    def whole() -> int:
-        lines = [text for text in caplog.messages if text.startswith("partitions: ")]
-        return sum(f"{topic}[0]" in text and f"{topic}[1]" in text for text in lines)
-
-    with Worker(scorer, given, **soon):
-        wait_for(lambda: committed(kafka, tmp_path.name) == 40)
-        with contextlib.ExitStack() as stack:
-            with locked(tmp_path / "scores"):
-                kafka.produce(topic, messages(40, first=40))
-                stack.enter_context(Worker(scorer, given, **soon))
-                wait_for(lambda: whole() == 2)  # the second one has them all
-            wait_for(lambda: committed(kafka, tmp_path.name) == 80)
-            wait_for(lambda: "maximum poll interval" in caplog.text)
-    assert_scored(tmp_path, scorer, messages(80))
+    with Worker(scorer, settings(kafka, one, topic, **asked), **soon):
+        wait_for(lambda: committed(kafka, topic) == 40)
+        with locked(one / "scores"), Worker(scorer, settings(kafka, other, topic, **asked), **soon):
+            kafka.produce(topic, messages(40, first=40))
+            wait_for(lambda: committed(kafka, topic) == 80)
+        wait_for(lambda: "maximum poll interval" in caplog.text)
+    assert sorted(written(other)) == list(range(40, 80))
+    assert set(range(40)) < {*written(one)}
     assert keys(kafka, scores) == list(range(80))
 
 
