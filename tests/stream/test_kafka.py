@@ -201,7 +201,7 @@ def test_a_worker_that_is_silent_for_too_long_is_put_out(
     monkeypatch.setattr(loop, "_HOLD_SECONDS", 0.2)
     topic, scores = kafka.create_topic(partitions=2), kafka.create_topic()
     asked = {"until_end": False, "batch_size": 8, "to_topic": scores, "group": topic}
-    soon = {"ACAI_JAX_KAFKA_MAX_POLL_INTERVAL_MS": "3000"}
+    soon = {"ACAI_JAX_KAFKA_MAX_POLL_INTERVAL_MS": "6000"}
     one, other = tmp_path / "one", tmp_path / "other"
     (one / "scores").mkdir(parents=True)
     kafka.produce(topic, messages(40))
