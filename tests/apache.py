@@ -16,15 +16,12 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from broker import Broker, Relay, free_port
-from confluent_kafka.admin import (
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka import admin as kafka_admin
 
 POM = Path(__file__).with_name("pom.xml")
 CACHE = POM.parents[1] / ".cache" / "apache-kafka"
@@ -97,7 +94,7 @@ def _classpath(folder: Path) -> str:
     return (folder / "classpath").read_text().strip()
 
 
-def _write_properties(path: Path, settings: dict[str, object]) -> None:
+def _write_properties(path: Path, settings: Mapping[str, object]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
@@ -189,8 +186,9 @@ class Kafka(Broker):
 
     @contextlib.contextmanager
     def secured(self) -> "Iterator[SecuredKafka]":
-        user = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        change = UserScramCredentialUpsertion(USER, user, PASSWORD.encode())
+        scram: Any = kafka_admin  # which does not say that it exports them
+        user = scram.ScramCredentialInfo(scram.ScramMechanism.SCRAM_SHA_512, 4096)
+        change = scram.UserScramCredentialUpsertion(USER, user, PASSWORD.encode())
         admin = self._admin()  # lives until its answers are there
         for made in admin.alter_user_scram_credentials([change]).values():
             made.result(60)
