@@ -29,7 +29,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,16 @@ class Broker:
             Consumer, {"group.id": group, "isolation.level": "read_uncommitted"}
         )
         asked = [TopicPartition(t, p) for t, count in self.topics().items() for p in range(count)]
-        places: Sequence[TopicPartition] = consumer.committed(asked, timeout=SECONDS)
+        places: list[TopicPartition] = []
+
+        def told() -> bool:
+            try:
+                places.extend(consumer.committed(asked, timeout=SECONDS))
+            except KafkaException:  # the group's broker is not ready
+                return False
+            return True
+
+        self._wait_for(told, f"nobody knows {group}")
         consumer.close()
         return {(p.topic, p.partition): p.offset for p in places if p.offset >= 0}
 

@@ -207,9 +207,11 @@ def test_a_worker_that_is_silent_for_too_long_is_put_out(
     kafka.produce(topic, messages(40))
     with Worker(scorer, settings(kafka, one, topic, **asked), **soon):
         wait_for(lambda: committed(kafka, topic) == 40)
-        with locked(one / "scores"), Worker(scorer, settings(kafka, other, topic, **asked), **soon):
+        with locked(one / "scores"):
             kafka.produce(topic, messages(40, first=40))
-            wait_for(lambda: committed(kafka, topic) == 80)
+            wait_for(lambda: "the work is slow" in caplog.text)
+            with Worker(scorer, settings(kafka, other, topic, **asked), **soon):
+                wait_for(lambda: committed(kafka, topic) == 80)
         wait_for(lambda: "maximum poll interval" in caplog.text)
     assert sorted(written(other)) == list(range(40, 80))
     assert set(range(40)) < {*written(one)}
