@@ -27,6 +27,7 @@ Offsets = dict[Place, int]
 
 _CONNECT_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 2.0
+_TRANSACTION_MS: Final = 20_000  # for so long one that a crash left open keeps readers waiting
 _QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
 # what an operator has to mend; waiting would not
 _REFUSALS: Final = (
@@ -79,10 +80,11 @@ class Connection:
             **self._client.values,
             "bootstrap.servers": self._servers,
             "group.id": settings.group,
-            "auto.offset.reset": settings.start,
+            "auto.offset.reset": "error",  # the reader decides, and tells
+            "isolation.level": "read_committed",  # of the group's offsets, too
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "enable.partition.eof": settings.until_end,
+            "enable.partition.eof": True,
             "on_commit": on_commit,
         }
         consumer = self._make(require("confluent_kafka", "kafka").Consumer, config)
@@ -99,6 +101,7 @@ class Connection:
             KafkaException: the brokers have no transactions for us, or not now.
         """
         config = {
+            "transaction.timeout.ms": _TRANSACTION_MS,
             **self._client.connection(),
             "bootstrap.servers": self._servers,
             "transactional.id": transactional_id,
@@ -130,13 +133,12 @@ class Connection:
         )
 
     def committed(self, group: str, places: Iterable[Place]) -> Offsets:
-        """Offsets that a group has committed.
+        """Offsets that a group has committed; none of a transaction that may yet be undone.
 
         Raises:
             KafkaException: the brokers do not say.
         """
         kafka = require("confluent_kafka", "kafka")
-        # read_committed: offsets of a transaction that is open are waited for
         config = {
             **self._client.connection(),
             "bootstrap.servers": self._servers,
