@@ -110,9 +110,7 @@ class Kafka(Broker):
         node: its number in its cluster.
     """
 
-    name = (
-        f"Apache Kafka {xml.etree.ElementTree.parse(POM).findtext('.//{*}dependency/{*}version')}"
-    )
+    name = f"Apache Kafka {_version()}"
     apache = True
 
     def __init__(self, folder: Path, node: int = 1) -> None:
