@@ -1,9 +1,12 @@
-"""Flax layers that ours are compared with."""
+"""What ours is compared with: Flax layers, and how users' programs are compiled."""
 
 from collections.abc import Callable
 
 import jax
 from flax import nnx
+
+USUAL = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+"""Options of the compiler as users have them, who set none; the tests' are others (conftest.py)."""
 
 
 def nnx_separable_conv(

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from references import nnx_separable_conv
+from references import USUAL, nnx_separable_conv
 
 from acai_jax.errors import EvaluationError
 from acai_jax.network.bank import (
@@ -246,7 +246,7 @@ def test_fast_training_form_agrees_for_all_weights_of_all_heads(monkeypatch):
     features, triplets = inputs(10)
     features, triplets = features.reshape(2, 5, 25), 20 * triplets.reshape(2, 5, 63, 63, 3)
     keys = jax.random.split(jax.random.key(7))
-    options = cpu_compiler_options() | {"xla_backend_optimization_level": 3}
+    options = cpu_compiler_options() | USUAL
     # new functions: what is compiled is kept by function
     fast = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)
     plain = jax.jit(lambda *a: bank_gradients(*a), compiler_options=options)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from references import nnx_separable_conv
+from references import USUAL, nnx_separable_conv
 
 from acai_jax.network.separable import (
     SeparableConvBlock,
@@ -22,7 +22,7 @@ Blocks = tuple[SeparableConvBlock, SeparableConvBlock]
 PUBLISHED_FILTERS = (16, 16, 32, 32)
 
 # One compilation for each shape, as callers use it.
-OPTIONS = cpu_compiler_options() | {"xla_backend_optimization_level": 3}
+OPTIONS = cpu_compiler_options() | USUAL
 fast_features = jax.jit(fast_cpu_features, compiler_options=OPTIONS)
 
 

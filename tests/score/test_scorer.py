@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
+from references import USUAL
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.alerts import prepare
@@ -40,7 +41,7 @@ def scorer() -> Scorer:
 @pytest.fixture(scope="session")
 def published(real_data) -> Scorer:
     """Compiled as users compile it, whatever other tests do."""
-    options = cpu_compiler_options() | {"xla_backend_optimization_level": 3}
+    options = cpu_compiler_options() | USUAL
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("acai_jax.score.scorer.cpu_compiler_options", lambda: options)
         return Scorer.load("published", weights_dir=real_data / "acai_h5")
