@@ -84,7 +84,12 @@ def _make(folder: Path) -> None:
 
 
 def _call(*command: object) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=900)
+    try:
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, timeout=START_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"no answer of {command[0]} in {START_SECONDS:.0f} s") from error
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines() or ["nothing said"]
         raise UnavailableError(f"{command[0]} failed: {said[0]}")
