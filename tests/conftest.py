@@ -56,7 +56,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 LONGEST = (
     *("test_loop", "test_bank", "test_step", "test_sweep", "test_builder", "test_faults"),
-    *("test_separable_gradients", "test_wheel", "test_processes"),
+    *("test_separable_gradients", "test_wheel", "test_processes", "test_kafka"),
 )
 
 

@@ -43,6 +43,7 @@ def test_every_module_comes_with_its_extra():
 def test_what_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     need("simulate")
     with pytest.raises(MissingPackageError) as caught:
         need("report", "simulate", "parquet")

@@ -167,8 +167,8 @@ def test_the_command_fetches_waits_and_says_so(server, tmp_path):
     [
         ("20180627", 3, "no data on 2018-06-27"),
         ("20180718", 3, "no data on 2018-07-18"),
-        ("20180631", 1, "error: not a date: '20180631'"),
-        ("20990101", 1, "2099-01-01 lies ahead"),
+        ("20180631", 2, "error: not a date: '20180631'"),
+        ("20990101", 2, "2099-01-01 lies ahead"),
     ],
 )
 def test_the_command_tells_no_data_from_mistakes(server, tmp_path, date, code, message):
