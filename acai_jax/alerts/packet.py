@@ -1,8 +1,11 @@
 """One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
 
+import base64
 import binascii
 import contextlib
 import dataclasses
+import html
+import io
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -63,6 +66,19 @@ class AlertPacket:
     histories: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     origin: str | None = None
     survey: Survey = DEFAULT
+
+    def _repr_html_(self) -> str:
+        """The alert's picture, for notebooks."""
+        from acai_jax.report.pictures import draw_alert  # which nothing else here needs
+
+        name = html.escape(f"{self.object_id}, {self.survey.alert_id} {self.alert_id}")
+        picture = io.BytesIO()
+        try:
+            draw_alert(self, None, picture)
+        except Exception as error:
+            return f"<p>{name} cannot be drawn: {html.escape(reason_of(error))}</p>"
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'<img alt="{name}" style="max-width: 100%" src="data:image/png;base64,{data}">'
 
     @property
     def candid(self) -> int:

@@ -12,6 +12,7 @@ from acai_jax.commands.fetch_night import FetchNight
 from acai_jax.commands.filter import Filter
 from acai_jax.commands.label import Label
 from acai_jax.commands.labels import Labels
+from acai_jax.commands.objects import Objects
 from acai_jax.commands.package import Package
 from acai_jax.commands.pick import Pick
 from acai_jax.commands.replay import Replay
@@ -41,6 +42,7 @@ COMMANDS = {
     "stream": Stream,
     "replay": Replay,
     "filter": Filter,
+    "objects": Objects,
 }
 _DESCRIPTION = "The ACAI classifiers of ZTF alerts, in JAX. --version says which."
 
