@@ -1,4 +1,4 @@
-# Needs Python 3.11 to 3.13 and make; everything else is installed into .venv.
+# Needs Python 3.11 to 3.13 (TensorFlow has no wheels for 3.14 yet) and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -34,7 +34,8 @@ test: lint
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(INSTALLED)
-	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/sweep/test_sweep.py tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py
+	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/sweep/test_sweep.py tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py \
+		tests/stream/test_kafka.py
 
 # simulate and package labelled alerts, train on them, evaluate; score and filter a night; then pick alerts
 # of it, label them (the simulator answers), train again

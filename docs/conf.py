@@ -7,12 +7,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import tyro
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
+from acai_jax.commands.parser import parse
 from acai_jax.commands.subcommands import COMMANDS
 
 project = "acai_jax"
@@ -52,7 +52,7 @@ def write_options(app: Sphinx) -> None:
     for name, command in COMMANDS.items():
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-            tyro.cli(command, prog=f"acai-jax {name}", args=["--help"])
+            parse(command, f"acai-jax {name}", ["--help"])
         (folder / f"{name}.txt").write_text(shown.getvalue())
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from acai_jax.alerts.foreign import NOT_AN_ALERT, TELLING, survey_of
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import SURVEYS
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def parquet_records(
         (some rows, the share of all rows that is read, about how many bytes the records take).
 
     Raises:
+        MissingPackageError: pyarrow is not installed.
         Exception: of many types, where the file has no sound footer.
     """
+    need("parquet")
     import pyarrow
     from pyarrow import parquet
 

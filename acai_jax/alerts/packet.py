@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from acai_jax.alerts import avro, foreign
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
 from acai_jax.text import printable
@@ -69,11 +70,12 @@ class AlertPacket:
 
     def _repr_html_(self) -> str:
         """The alert's picture, for notebooks."""
-        from acai_jax.report.pictures import draw_alert  # which nothing else here needs
-
         name = html.escape(f"{self.object_id}, {self.survey.alert_id} {self.alert_id}")
         picture = io.BytesIO()
         try:
+            need("report")
+            from acai_jax.report.pictures import draw_alert  # which nothing else here needs
+
             draw_alert(self, None, picture)
         except Exception as error:
             return f"<p>{name} cannot be drawn: {html.escape(reason_of(error))}</p>"

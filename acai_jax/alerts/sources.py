@@ -28,7 +28,15 @@ from acai_jax.alerts.packet import (
     skipped_fields,
     wanted_fields,
 )
-from acai_jax.errors import AcaiError, AvroError, PacketError, Reject, SourceError, reason_of
+from acai_jax.errors import (
+    AcaiError,
+    AvroError,
+    MissingPackageError,
+    PacketError,
+    Reject,
+    SourceError,
+    reason_of,
+)
 from acai_jax.text import printable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -110,6 +118,7 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
 
     Raises:
         SourceError: a path does not exist, or the only file is of no known kind.
+        MissingPackageError: a file is Parquet, and pyarrow is not installed.
 
     Example:
         >>> list(read_alerts("no_such_night.tar.gz"))
@@ -172,6 +181,8 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
                     position = file.tell()
                     yield dataclasses.replace(encoded, source_bytes=position - before)
                     before = position
+        except MissingPackageError:
+            raise  # no fault of the file's
         except SourceError as error:
             if len(files) == 1:
                 raise

@@ -7,12 +7,13 @@ import tyro
 
 from acai_jax.commands.arguments import Model
 from acai_jax.commands.convert import print_versions
+from acai_jax.extras import need
 from acai_jax.network.formats import FileFormat, with_format
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Model):
-    """Write heads as one file for other programs, with a model card beside it."""
+    """Write heads as one file for other programs; a model card goes beside it."""
 
     out: tyro.conf.Positional[Path]
     """the file, NAME.safetensors, NAME.onnx or NAME.stablehlo; the card is OUT.md."""
@@ -29,7 +30,9 @@ class Export(Model):
         """Writes the files, and prints the versions of their heads."""
         from acai_jax.network.export import export_heads
 
-        with_format(self.out, self.format)  # a wrong name is told at once
+        _, file_format = with_format(self.out, self.format)
+        if file_format != "safetensors":
+            need("export")
         bank = self.load().bank
         paths = export_heads(
             bank,

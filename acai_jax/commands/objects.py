@@ -7,7 +7,7 @@ import polars as pl
 import tyro
 
 from acai_jax.commands.console import console
-from acai_jax.errors import OutputError, SourceError, TableError
+from acai_jax.errors import OutputError, TableError, UsageError
 from acai_jax.files import write_atomically
 from acai_jax.score.columns import ALERTS
 from acai_jax.stream.tables import scan_table
@@ -16,7 +16,7 @@ from acai_jax.surveys import survey_of_table
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objects:
-    """Make a table of objects from tables of scores: what all alerts of an object say together.
+    """Make a table of objects from tables of scores; what all alerts of an object say together.
 
     A row is the object's newest scored alert, with first and last date, numbers of alerts, and
     mean, maximum and spread of each score beside it. An object that several models or presets have
@@ -35,9 +35,9 @@ class Objects:
         from acai_jax.score.objects import SCORED, objects
 
         if not self.tables:
-            raise SourceError("no tables given: name files or folders of scores")
+            raise UsageError("no tables given: name files or folders of scores")
         if self.out.suffix != ".parquet":
-            raise OutputError(f"{self.out} should end in .parquet")
+            raise UsageError(f"{self.out} should end in .parquet")
         if self.out.exists() and not self.overwrite:
             raise OutputError(f"{self.out} exists: --overwrite replaces it")
         tables = [scan_table(path) for path in self.tables]

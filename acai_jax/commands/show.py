@@ -11,6 +11,7 @@ import tyro
 from acai_jax.commands.arguments import Scoring
 from acai_jax.commands.console import console
 from acai_jax.errors import AcaiError, Reject, SourceError, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import Preset
 from acai_jax.surveys.base import Survey
 
@@ -32,6 +33,7 @@ class Show(Scoring):
 
     def run(self) -> None:
         """Draws the alert, and prints where."""
+        need("report")
         with _clear_errors():
             alert = _find_alert(self.path, self.candid)
         scorer = self._scorer(alert.survey)

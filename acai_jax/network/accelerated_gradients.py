@@ -7,45 +7,14 @@ but the input is kept, the nine sums read it in place, and each alert's product 
 itself before those of a batch. The gradient of images that nobody trains is not computed.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from acai_jax.network.separable import depthwise_conv, separable_conv
 
-_Weights = tuple[Array, Array, Array, Array]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def accelerated_separable_conv(
-    x: Float[Array, "b h w c"],
-    depthwise: Float[Array, "i j c"],
-    pointwise: Float[Array, "c o"],
-    bias: Float[Array, " o"],
-    precision: str = "float32",
-) -> Float[Array, "b h-i+1 w-j+1 o"]:
-    """`separable_conv`, value for value, with a backward pass that suits accelerators.
-
-    Args:
-        x: images, float32, no smaller than the kernel.
-        depthwise: one kernel for each input channel.
-        pointwise: the 1x1 kernel.
-        bias: one number for each output channel.
-        precision: of the 1x1 convolution and its gradients, as in `jax.lax.Precision`.
-
-    Returns:
-        Images, float32.
-
-    Example:
-        >>> def total(kernel):
-        ...     weights = (kernel, jnp.ones((3, 4)), jnp.zeros(4))
-        ...     return accelerated_separable_conv(jnp.ones((2, 8, 8, 3)), *weights).sum()
-        >>> jax.grad(total)(jnp.ones((3, 3, 3)))[0, 0]
-        Array([288., 288., 288.], dtype=float32)
-    """
-    return separable_conv(x, depthwise, pointwise, bias, precision)
+accelerated_separable_conv = jax.custom_vjp(separable_conv, nondiff_argnums=(4,))
+"""`separable_conv`, value for value, with a backward pass that suits accelerators."""
 
 
 def _forward(
@@ -56,7 +25,8 @@ def _forward(
 
 def _backward(
     precision: str, kept: tuple[Array, Array, Array], gradient: Float[Array, "b p q o"]
-) -> _Weights:
+) -> tuple[Array, Array, Array, Array]:
+    """Gradients of the images and of the three weights."""
     x, depthwise, pointwise = kept
     rows, columns = depthwise.shape[:2]
     height, width = gradient.shape[1:3]

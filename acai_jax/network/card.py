@@ -5,9 +5,7 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
-
-import jinja2
+from typing import TYPE_CHECKING, Any, Final
 
 from acai_jax.classes import CLASS_NAMES
 from acai_jax.errors import CheckpointError
@@ -16,6 +14,9 @@ from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import describe
 from acai_jax.network.head_config import size_of
 from acai_jax.text import printable
+
+if TYPE_CHECKING:
+    import jinja2
 
 _MATTER: Final = ("survey", "preset", "classes", "members", "acai_jax_version", "weights_sha256")
 _MARKUP: Final = r"([\\`*_{}\[\]<>#|~&$])"
@@ -61,7 +62,9 @@ def write_card(bank: HeadBank, path: Path, card: Path) -> None:
         raise CheckpointError(f"cannot write {card}: {error}") from error
 
 
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2  # only writers of cards need it
+
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -45,8 +45,9 @@ def export_heads(
         The files, without their cards.
 
     Raises:
-        CheckpointError: the name ends in no format or another one, a file exists, or it cannot be
-            written, for want of a package for example.
+        UsageError: the name ends in no format, or in another one.
+        MissingPackageError: what the format takes is not installed.
+        CheckpointError: a file exists, or it cannot be written.
 
     Example:
         >>> import tempfile; path = Path(tempfile.mkdtemp(), "heads.onnx")

@@ -1,11 +1,9 @@
 """The formats that heads are exported in, and the names of their files; it needs no JAX."""
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Final, Literal, get_args
 
-from acai_jax.errors import CheckpointError
+from acai_jax.errors import UsageError
 
 FileFormat = Literal["safetensors", "onnx", "stablehlo"]
 _KNOWN: Final[tuple[FileFormat, ...]] = get_args(FileFormat)
@@ -15,7 +13,7 @@ def with_format(path: Path, file_format: FileFormat | None) -> tuple[Path, FileF
     """The path of a file of heads, and its format: either may follow from the other.
 
     Raises:
-        CheckpointError: the path ends in no format and none is given, or in another one.
+        UsageError: the path ends in no format and none is given, or in another one.
 
     Example:
         >>> with_format(Path("heads.onnx"), None)
@@ -27,31 +25,14 @@ def with_format(path: Path, file_format: FileFormat | None) -> tuple[Path, FileF
     ending = endings.get(path.suffix)
     if ending is not None:
         if file_format not in (None, ending):
-            raise CheckpointError(f"{path}: a {file_format} file's name ends in .{file_format}")
+            raise UsageError(f"{path}: a {file_format} file's name ends in .{file_format}")
         return path, ending
     if file_format is None:
         known = ", ".join(endings)
-        raise CheckpointError(f"{path}: the name of a file of heads ends in one of {known}")
+        raise UsageError(f"{path}: the name of a file of heads ends in one of {known}")
     return path.with_name(f"{path.name}.{file_format}"), file_format
 
 
 def card_of(path: Path) -> Path:
     """The path of the card of a file of heads."""
     return path.with_name(f"{path.name}.md")
-
-
-def require(module: str) -> ModuleType:
-    """Imports a package of the extra `export`.
-
-    Raises:
-        CheckpointError: it is not installed.
-
-    Example:
-        >>> require("no_such_package")
-        Traceback (most recent call last):
-        acai_jax.errors.CheckpointError: no_such_package is missing: pip install "acai_jax[export]"
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise CheckpointError(f'{module} is missing: pip install "acai_jax[export]"') from None

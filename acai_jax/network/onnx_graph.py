@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from acai_jax.extras import require
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import as_texts, describe
-from acai_jax.network.formats import require
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 
@@ -33,7 +33,7 @@ def onnx_model(bank: HeadBank) -> bytes:
         The content of a `.onnx` file. Its metadata are the bank's description, as texts.
 
     Raises:
-        CheckpointError: the package `onnx` is not installed.
+        MissingPackageError: the package `onnx` is not installed.
 
     Example:
         >>> from acai_jax.network.exchange import load_shipped
@@ -44,7 +44,7 @@ def onnx_model(bank: HeadBank) -> bytes:
 
     Source: the operators of ONNX, opset 17.
     """
-    onnx = require("onnx")
+    onnx = require("onnx", "export")
     graph, inputs = _Graph(onnx), bank.survey.inputs
     graph.node("Transpose", ["triplets"], "image", perm=[0, 3, 1, 2])
     weights = {name: np.asarray(array) for name, array in head_weights(bank.heads).items()}

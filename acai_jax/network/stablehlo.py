@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from acai_jax.extras import require
 from acai_jax.network.bank import HeadBank, apply_heads
 from acai_jax.network.ensemble import ensemble_score
-from acai_jax.network.formats import require
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -23,7 +23,7 @@ def stablehlo_artifact(bank: HeadBank) -> bytes:
         bank: heads of any kind.
 
     Raises:
-        CheckpointError: the package `flatbuffers` is not installed.
+        MissingPackageError: the package `flatbuffers` is not installed.
 
     Example:
         >>> from acai_jax.network.exchange import load_shipped
@@ -34,7 +34,7 @@ def stablehlo_artifact(bank: HeadBank) -> bytes:
 
     Source: the documentation of `jax.export`, which keeps artifacts readable for six months.
     """
-    require("flatbuffers")  # by which it is serialised
+    require("flatbuffers", "export")  # by which it is serialised
     heads = nnx.view(bank.heads, plain=True)  # the faster form is for CPUs, and fixed batches
 
     def scores(

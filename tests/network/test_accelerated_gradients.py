@@ -66,5 +66,5 @@ def test_images_that_nobody_trains_get_no_gradient():
 
     padded = "f32[1,10,10,3]"  # gradients of the output, which those of the images are made of
     for of, there in ((0, False), ((0, 1), True)):
-        program = jax.jit(jax.grad(loss, argnums=of)).lower(weights, x).compile().as_text()
-        assert (padded in program) == there
+        program = jax.jit(jax.grad(loss, argnums=of)).lower(weights, x).compile()
+        assert (padded in (program.as_text() or "")) == there

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from acai_jax.errors import CheckpointError
+from acai_jax.errors import CheckpointError, UsageError
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.checkpoints import load_heads, save_heads
 from acai_jax.network.exchange import import_heads, shipped_models
@@ -71,7 +71,7 @@ def test_a_file_is_replaced_only_if_asked_and_has_its_own_suffix(bank, path, tmp
     with pytest.raises(CheckpointError, match="exists already: --overwrite"):
         export_heads(bank, path)
     export_heads(bank, path, overwrite=True)
-    with pytest.raises(CheckpointError, match=r"ends in one of \.safetensors"):
+    with pytest.raises(UsageError, match=r"ends in one of \.safetensors"):
         export_heads(bank, tmp_path / "heads.bin")
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot write"):

@@ -5,7 +5,7 @@ import sys
 import pytest
 from command_line import acai_jax
 
-from acai_jax.errors import CheckpointError
+from acai_jax.errors import CheckpointError, MissingPackageError, UsageError
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.exchange import import_heads
 from acai_jax.network.export import export_heads
@@ -44,7 +44,7 @@ def test_a_file_for_each_head(bank, tmp_path):
     ],
 )
 def test_a_name_and_its_format_agree(bank, tmp_path, name, file_format, message):
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         export_heads(bank, tmp_path / name, file_format=file_format)
     assert names(tmp_path) == []
 
@@ -62,8 +62,8 @@ def test_nothing_is_replaced_unless_asked(bank, tmp_path, there):
 @pytest.mark.parametrize(("package", "ending"), [("onnx", "onnx"), ("flatbuffers", "stablehlo")])
 def test_a_missing_package_is_named_with_its_extra(bank, tmp_path, monkeypatch, package, ending):
     monkeypatch.setitem(sys.modules, package, None)
-    message = rf'{package} is missing: pip install "acai_jax\[export\]"'
-    with pytest.raises(CheckpointError, match=message):
+    message = rf'{package} is not installed: pip install "acai_jax\[export\]"'
+    with pytest.raises(MissingPackageError, match=message):
         export_heads(bank, tmp_path / f"heads.{ending}")
     assert names(tmp_path) == []
 

@@ -192,4 +192,4 @@ def test_the_command_takes_several_nights(tmp_path):
     mixed = acai_jax("objects", first, second, "--out", out, "--overwrite")
     assert mixed.returncode == 1
     assert "alerts of ZTF do not go with others" in mixed.stderr
-    assert acai_jax("objects", "--out", tmp_path / "x.parquet").returncode == 1
+    assert acai_jax("objects", "--out", tmp_path / "x.parquet").returncode == 2
