@@ -5,10 +5,11 @@ from .classes import CLASSES
 from .errors import AcaiError, PacketError, Reject
 from .network.bank import HeadBank, apply_heads, create_heads
 from .network.checkpoints import load_heads, save_heads
-from .network.exchange import export_heads
+from .network.export import export_heads
 from .network.head import Head, HeadConfig
 from .network.pretrained import load_braai, load_published
 from .score.night import score_night
+from .score.objects import objects
 from .score.scorer import Scorer
 from .stream.run import run_stream
 from .stream.settings import StreamSettings
@@ -35,6 +36,7 @@ __all__ = [
     "load_braai",
     "load_heads",
     "load_published",
+    "objects",
     "read_alerts",
     "read_packet",
     "run_stream",

@@ -13,6 +13,14 @@ CLASS_NAMES: Final = {
     "b": "bogus",
 }
 
-BESIDE_SCORES: Final = {"_version": "version", "_std": "deviation", "_mi": "information"}
-"""Ends of the names of columns beside a score: of its model, and of an ensemble the standard
-deviation of the members' scores, and their mutual information [nat]."""
+BESIDE_SCORES: Final = {
+    "_version": "version",
+    "_std": "deviation",
+    "_mi": "information",
+    "_mean": "mean",
+    "_max": "maximum",
+    "_spread": "spread",
+}
+"""Ends of the names of columns beside a score: of its model; of an ensemble the standard deviation
+of the members' scores, and their mutual information [nat]; of an object the mean, the maximum and
+the standard deviation of its alerts' scores."""

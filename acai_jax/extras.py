@@ -9,11 +9,12 @@ from typing import Final
 from acai_jax.errors import MissingPackageError
 
 _DATASET: Final = ("array_record", "tensorflow_datasets")
-_REPORT: Final = ("astropy", "jinja2", "matplotlib", "PIL")
+_REPORT: Final = ("astropy", "matplotlib", "PIL")
 _TRAIN: Final = (*_DATASET, "grain", "optax", "tensorboardX")
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "dataset": _DATASET,
+    "export": ("flatbuffers", "onnx"),
     "fits": ("astropy",),
     "kafka": ("confluent_kafka", "fastavro", "prometheus_client"),
     "label": (*_REPORT, "starlette", "uvicorn"),

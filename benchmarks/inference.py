@@ -68,11 +68,10 @@ def main() -> None:
             seconds = time.perf_counter() - start
             print(f"compiling every batch size {where}: {seconds:.1f} s")
         jax.config.update("jax_compilation_cache_dir", None)
-    heads = peers.read_published_weights(arguments.weights)
     everything = max(arguments.batches)
     scorers: list[tuple[str, peers.Scores, int]] = [("acai_jax", scorer.score_arrays, everything)]
     for peer in peers.PEERS:
-        scorers.append((peer.name, peer.build(heads), peer.most_alerts or everything))
+        scorers.append((peer.name, peer.build(arguments.weights), peer.most_alerts or everything))
     groups = [
         (f"five heads, batches of {batch}", programs_for(scorers, batch))
         for batch in arguments.batches

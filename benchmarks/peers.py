@@ -1,8 +1,9 @@
 """The programs that score the same alerts with the same published weights, for comparison.
 
-Every peer is rebuilt from the arrays of the published HDF5 files, because current Keras refuses to
-load them. Heavy packages are imported where they are used, so that each peer needs only its own:
-TensorFlow (with Keras 3), ONNX and ONNX Runtime; `original_scores` also fastavro and astropy.
+Keras and TensorFlow are given the arrays of the published HDF5 files, because current Keras refuses
+to load these; ONNX Runtime runs what `acai-jax export` writes. Heavy packages are imported where
+they are used, so that each peer needs only its own: TensorFlow (with Keras 3), ONNX and ONNX
+Runtime; `original_scores` also fastavro and astropy.
 
 Sources: Duev & van der Walt 2021, arXiv:2111.12142 (network and original scoring code);
 BOOM, which feeds ONNX sessions with inputs `features` and `triplets` and reads output `score`.
@@ -18,7 +19,14 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from acai_jax.classes import CLASSES
-from acai_jax.network.pretrained import DEFAULT_GENERATION, GENERATIONS, read_keras_weights
+from acai_jax.network.bank import choose_heads
+from acai_jax.network.onnx_graph import onnx_model
+from acai_jax.network.pretrained import (
+    DEFAULT_GENERATION,
+    GENERATIONS,
+    load_published,
+    read_keras_weights,
+)
 from acai_jax.surveys.lsst import LSST, arrange
 from acai_jax.surveys.ztf import FEATURE_NAMES, STAMP_SIZE
 
@@ -99,90 +107,6 @@ def tensorflow_one_graph(heads: list[LayerWeights]) -> Scores:
 # ONNX Runtime -----------------------------------------------------------------------------------
 
 
-class _GraphBuilder:
-    """Collects the nodes and constants of an ONNX graph."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, name: str, array: np.ndarray) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-    def separable_convolution(self, image: str, name: str, arrays: list[np.ndarray]) -> str:
-        depthwise, pointwise, bias = arrays
-        kernels = [
-            self.constant(f"{name}/depthwise", depthwise.transpose(2, 3, 0, 1)),
-            self.constant(f"{name}/pointwise", pointwise.transpose(3, 2, 0, 1)),
-            self.constant(f"{name}/bias", bias),
-        ]
-        channels = depthwise.shape[2]
-        image = self.node("Conv", [image, kernels[0]], f"{name}/a", group=channels)
-        image = self.node("Conv", [image, *kernels[1:]], f"{name}/b")
-        return self.node("Relu", [image], f"{name}/c")
-
-    def dense(self, vector: str, name: str, arrays: list[np.ndarray], activation: str) -> str:
-        constants = [
-            self.constant(f"{name}/kernel", arrays[0]),
-            self.constant(f"{name}/bias", arrays[1]),
-        ]
-        vector = self.node("Gemm", [vector, *constants], f"{name}/gemm")
-        return self.node(activation, [vector], f"{name}/out")
-
-    def head(self, image: str, features: str, prefix: str, weights: LayerWeights) -> str:
-        for number, name in enumerate(CONVOLUTIONS, start=1):
-            image = self.separable_convolution(image, f"{prefix}/{name}", weights[name])
-            if number % 2 == 0:
-                window = {"kernel_shape": [2, 2], "strides": [2, 2]}
-                image = self.node("MaxPool", [image], f"{prefix}/{name}/pool", **window)
-        image = self.node("GlobalAveragePool", [image], f"{prefix}/average")
-        image = self.node("Flatten", [image], f"{prefix}/flat")
-        hidden = features
-        for name in ("dense_fc_1", "dense_fc_2"):
-            hidden = self.dense(hidden, f"{prefix}/{name}", weights[name], "Relu")
-        joined = self.node("Concat", [hidden, image], f"{prefix}/joined", axis=1)
-        joined = self.dense(joined, f"{prefix}/fc_1", weights["fc_1"], "Relu")
-        return self.dense(joined, f"{prefix}/score", weights["score"], "Sigmoid")
-
-
-def onnx_model(heads: list[LayerWeights]) -> bytes:
-    """An ONNX graph of some heads: inputs `features`, `triplets`; output `score` (b, heads)."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    builder = _GraphBuilder()
-    image = builder.node("Transpose", ["triplets"], "image", perm=[0, 3, 1, 2])
-    outputs = [
-        builder.head(image, "features", f"head_{index}", weights)
-        for index, weights in enumerate(heads)
-    ]
-    builder.node("Concat", outputs, "score", axis=1)
-
-    def tensor(name: str, *shape: int | str) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-    inputs = [
-        tensor("features", "batch", len(FEATURE_NAMES)),
-        tensor("triplets", "batch", STAMP_SIZE, STAMP_SIZE, 3),
-    ]
-    graph = helper.make_graph(
-        builder.nodes, "acai", inputs, [tensor("score", "batch", len(heads))], builder.constants
-    )
-    # opset 17 with intermediate representation 8 is read by every ONNX Runtime since 1.12
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
 def _session(model: bytes, threads: int) -> Any:
     import onnxruntime
 
@@ -192,9 +116,11 @@ def _session(model: bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def onnx_five_sessions(heads: list[LayerWeights]) -> Scores:
+def onnx_five_sessions(path: Path) -> Scores:
     """As BOOM does: five sessions with one intra-op thread each, called in turn on the batch."""
-    sessions = [_session(onnx_model([weights]), threads=1) for weights in heads]
+    bank = load_published(path)
+    single = [choose_heads(bank, [name]) for name in bank.classes]
+    sessions = [_session(onnx_model(each), threads=1) for each in single]
 
     def score(features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
         feeds = {"features": features, "triplets": triplets}
@@ -203,9 +129,9 @@ def onnx_five_sessions(heads: list[LayerWeights]) -> Scores:
     return score
 
 
-def onnx_merged_graph(heads: list[LayerWeights], threads: int = 2, chunk: int = 8) -> Scores:
+def onnx_merged_graph(path: Path, threads: int = 2, chunk: int = 8) -> Scores:
     """ONNX Runtime at its best here: one graph of all heads, two threads, small chunks."""
-    session = _session(onnx_model(heads), threads)
+    session = _session(onnx_model(load_published(path)), threads)
 
     def score(features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
         rows = []
@@ -219,17 +145,23 @@ def onnx_merged_graph(heads: list[LayerWeights], threads: int = 2, chunk: int = 
 
 
 class Peer(NamedTuple):
-    """A peer's name, how to build it, and how many alerts suffice to time it (None: any)."""
+    """A peer's name, how to build it, and how many alerts suffice to time it (None: any).
+
+    It is built from the folder of the published HDF5 files.
+    """
 
     name: str
-    build: Callable[[list[LayerWeights]], Scores]
+    build: Callable[[Path], Scores]
     most_alerts: int | None = None
 
 
 PEERS = (
-    # its speed does not depend on the batch
-    Peer("Keras, 5 calls per alert", keras_one_alert_at_a_time, most_alerts=8),
-    Peer("TensorFlow, 1 graph", tensorflow_one_graph),
+    Peer(
+        "Keras, 5 calls per alert",
+        lambda path: keras_one_alert_at_a_time(read_published_weights(path)),
+        most_alerts=8,  # its speed does not depend on the batch
+    ),
+    Peer("TensorFlow, 1 graph", lambda path: tensorflow_one_graph(read_published_weights(path))),
     Peer("ONNX Runtime as BOOM, 5 sessions", onnx_five_sessions),
     Peer("ONNX Runtime at its best, 1 graph", onnx_merged_graph),
 )

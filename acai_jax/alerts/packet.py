@@ -1,8 +1,11 @@
 """One alert packet, validated: whatever the file format, the same frozen `AlertPacket`."""
 
+import base64
 import binascii
 import contextlib
 import dataclasses
+import html
+import io
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -10,6 +13,7 @@ from typing import Any, Final
 
 from acai_jax.alerts import avro, foreign
 from acai_jax.errors import AvroError, PacketError, Reject, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
 from acai_jax.text import printable
@@ -63,6 +67,20 @@ class AlertPacket:
     histories: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     origin: str | None = None
     survey: Survey = DEFAULT
+
+    def _repr_html_(self) -> str:
+        """The alert's picture, for notebooks."""
+        name = html.escape(f"{self.object_id}, {self.survey.alert_id} {self.alert_id}")
+        picture = io.BytesIO()
+        try:
+            need("report")
+            from acai_jax.report.pictures import draw_alert  # which nothing else here needs
+
+            draw_alert(self, None, picture)
+        except Exception as error:
+            return f"<p>{name} cannot be drawn: {html.escape(reason_of(error))}</p>"
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'<img alt="{name}" style="max-width: 100%" src="data:image/png;base64,{data}">'
 
     @property
     def candid(self) -> int:

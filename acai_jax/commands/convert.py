@@ -1,6 +1,7 @@
 """The command `acai-jax convert`."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,14 @@ class Convert(Model):
 
     def run(self) -> None:
         """Saves the heads, and prints their versions."""
-        bank = self.load().bank
-        self._save(bank)
-        versions = ", ".join(f"{name} {version}" for name, version in bank.versions.items())
-        console.print(f"{self.out}: {versions}", soft_wrap=True)
-
-    def _save(self, bank: "HeadBank") -> None:
         from acai_jax.network.checkpoints import save_heads
 
+        bank = self.load().bank
         save_heads(bank, self.out, overwrite=self.overwrite)
+        print_versions([self.out], bank)
+
+
+def print_versions(written: Sequence[Path], bank: "HeadBank") -> None:
+    """Prints what has been written, and of which heads."""
+    versions = ", ".join(f"{name} {version}" for name, version in bank.versions.items())
+    console.print(f"{', '.join(map(str, written))}: {versions}", soft_wrap=True)

@@ -10,7 +10,8 @@ import tyro
 from acai_jax.commands.console import console, print_alerts, print_pass_rates, stretches_progress
 from acai_jax.errors import OutputError, UsageError
 from acai_jax.extras import need
-from acai_jax.stream.tables import scan_tables
+from acai_jax.score.columns import ALERTS
+from acai_jax.stream.tables import scan_table
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
 from acai_jax.text import FORMULA, spreadsheet_safe
@@ -24,7 +25,7 @@ class Filter:
     """Filter a score table: print how many alerts are left after each part, write what passes."""
 
     table: tyro.conf.Positional[Path]
-    """Parquet file written by `acai-jax score`, or the output folder of `acai-jax stream`."""
+    """Parquet file of `acai-jax score` or `objects`, or the output folder of `acai-jax stream`."""
     where: str | None = None
     """SQL expression over its columns, such as "acai_h > 0.8 AND n_detections < 5"."""
     name: str | None = None
@@ -60,8 +61,7 @@ class Filter:
             raise UsageError(f"{out} should end in .parquet or .csv")
         if out is not None and out.exists() and not self.overwrite:
             raise OutputError(f"{out} exists: --overwrite replaces it")
-        table = self.table
-        scores = scan_tables(table) if table.is_dir() else pl.scan_parquet(table)
+        scores = scan_table(self.table)
         chosen = self._chosen(survey_of_table(scores.collect_schema()))
         trial = try_filter(scores, chosen.where, include_unscored=self.include_unscored)
         passed = trial.passed
@@ -74,7 +74,8 @@ class Filter:
         else:
             passed.write_parquet(out)
         if out is not None:
-            console.print(f"{out}: {len(passed):,} alerts", soft_wrap=True)
+            what = "objects" if ALERTS in passed.columns else "alerts"
+            console.print(f"{out}: {len(passed):,} {what}", soft_wrap=True)
         if self.report is not None:
             self._report(trial, chosen, self.report)
 

@@ -18,6 +18,7 @@ from acai_jax.commands.fetch_night import FetchNight
 from acai_jax.commands.filter import Filter
 from acai_jax.commands.label import Label
 from acai_jax.commands.labels import Labels
+from acai_jax.commands.objects import Objects
 from acai_jax.commands.package import Package
 from acai_jax.commands.parser import parse
 from acai_jax.commands.pick import Pick
@@ -31,7 +32,7 @@ from acai_jax.commands.train import Train
 from acai_jax.errors import UsageError
 
 GROUPS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "Score and look": {"score": Score, "show": Show, "filter": Filter},
+    "Score and look": {"score": Score, "show": Show, "filter": Filter, "objects": Objects},
     "Stream": {"stream": Stream, "replay": Replay},
     "Data": {
         "fetch-night": FetchNight,

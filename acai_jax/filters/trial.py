@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import polars as pl
 
 from acai_jax.errors import FilterError
 from acai_jax.filters.expressions import compile_filter, drop_unused, passing, with_derived_columns
-from acai_jax.score.columns import score_columns
+from acai_jax.score.columns import ALERTS, score_columns
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
 from acai_jax.times import DATES, UNIX_EPOCH_JD
@@ -27,9 +27,11 @@ class Trial:
         include_unscored: whether alerts without scores may pass.
         heads: names of the table's heads.
         stages: how many are left after each part of the filter: `stage` (its text; first "all
-            alerts" and "scored"), `alerts`, `objects`.
+            alerts" and "scored"), `alerts` (of a table of objects, those behind its rows),
+            `objects`.
         passed: the rows that pass, as of `apply_filter`.
-        judged: of every row, what groups are made of, and whether it `passes`.
+        judged: of every row, what groups are made of, for how many alerts it stands, and whether it
+            `passes`.
         survey: of the alerts.
     """
 
@@ -68,7 +70,7 @@ class Trial:
         return (
             self._with_groups(self.passed)
             .filter(pl.col(survey.object_id).is_not_null())
-            .with_columns(passing=pl.len().over(survey.object_id))
+            .with_columns(passing=_alerts(self.passed.columns).sum().over(survey.object_id))
             .sort(survey.time, survey.alert_id, descending=True, nulls_last=True)
             .unique(survey.object_id, keep="first", maintain_order=True)
         )
@@ -128,13 +130,13 @@ def try_filter(
     stages += found.stages
     kept = [n for n in (*_needed(survey), "label", "preset", *scores) if n in names]
     verdicts = {str(n): stage.fill_null(False) for n, (_, stage) in enumerate(stages)}
-    judged = frame.select(*kept, **verdicts).collect()
+    judged = frame.select(*kept, _alerts(names), **verdicts).collect()
     counts = []
     passes = judged["0"]
     for place, (text, _) in enumerate(stages):
         passes &= judged[str(place)]
         objects = judged[survey.object_id].filter(passes).drop_nulls().n_unique()
-        counts.append((text, passes.sum(), objects))
+        counts.append((text, judged[ALERTS].filter(passes).sum(), objects))
     row = "_" + max(names, key=len)  # longer than all names, so none of them
     numbered = with_derived_columns(table.with_row_index(row))
     passed = numbered.filter(pl.col(row).is_in(passes.arg_true().implode())).drop(row)
@@ -144,13 +146,18 @@ def try_filter(
         heads=tuple(name.removeprefix("acai_") for name in scores),
         stages=pl.DataFrame(counts, ["stage", "alerts", "objects"], orient="row"),
         passed=drop_unused(passed, table, found).collect(),
-        judged=judged.select(*kept, passes.alias("passes")),
+        judged=judged.select(*kept, ALERTS, passes.alias("passes")),
         survey=survey,
     )
 
 
 def _needed(survey: Survey) -> tuple[str, ...]:
     return survey.alert_id, survey.object_id, survey.time, survey.band
+
+
+def _alerts(names: Iterable[str]) -> pl.Expr:
+    """How many alerts each row stands for: one, unless the table is of objects."""
+    return pl.col(ALERTS) if ALERTS in names else pl.repeat(1, pl.len()).alias(ALERTS)
 
 
 def _night(survey: Survey) -> pl.Expr:
@@ -180,8 +187,8 @@ def _counts(judged: pl.DataFrame, column: str, object_id: str) -> pl.DataFrame:
         .agg(
             objects.n_unique().alias("objects"),
             passed.n_unique().alias("objects_passed"),
-            pl.len().alias("alerts"),
-            pl.col("passes").sum().alias("alerts_passed"),
+            pl.col(ALERTS).sum().alias("alerts"),
+            pl.col(ALERTS).filter(pl.col("passes")).sum().alias("alerts_passed"),
         )
         .sort("group")
     )

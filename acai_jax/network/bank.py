@@ -21,6 +21,7 @@ from acai_jax.network.head_config import HeadConfig, check_class_names
 from acai_jax.network.separable import fast_cpu_features
 from acai_jax.surveys import DEFAULT, Preset
 from acai_jax.surveys.base import Inputs, Survey
+from acai_jax.text import printable
 
 Provenance = Mapping[str, Any]
 """Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
@@ -28,7 +29,7 @@ are the labels that it was trained to find, where it has others than its own nam
 what its logits are divided by before they become scores, where it has been calibrated."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class HeadBank:
     """Heads with their names and where they come from.
 
@@ -67,6 +68,11 @@ class HeadBank:
         for name, value in zip(self.classes, self.temperatures, strict=True):
             if not 0 < value < np.inf:
                 raise ValueError(f"temperature of {name} is {value}, not a positive number")
+
+    def __repr__(self) -> str:
+        each = f", {self.members} of each" if self.members > 1 else ""
+        heads = ", ".join(f"{name} {printable(of)}" for name, of in self.versions.items())
+        return f"HeadBank({heads}{each}; {self.survey.title}, preset {self.preset})"
 
     @property
     def versions(self) -> dict[str, str]:
@@ -137,7 +143,7 @@ def apply_heads(
         >>> apply_heads(heads, jnp.zeros((2, 25)), jnp.zeros((2, 63, 63, 3))).shape
         (2, 5)
     """
-    if jax.default_backend() == "cpu" and has_fast_form(heads.config):
+    if not heads.plain and jax.default_backend() == "cpu" and has_fast_form(heads.config):
         weights = head_weights(heads)
         blocks = (block_weights(weights, 0), block_weights(weights, 2))
         image_features = fast_cpu_features(blocks, triplets)

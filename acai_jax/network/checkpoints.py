@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as orbax
 
 from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank
+from acai_jax.network.card import write_card
 from acai_jax.network.description import describe, described_bank
 from acai_jax.network.exchange import SUFFIX, import_heads, load_shipped, shipped_models
 from acai_jax.network.head import check_weights, head_weights
@@ -31,7 +32,7 @@ _ORBAX_MARK: Final = "orbax.checkpoint"  # the file by which Orbax knows its che
 def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Writes a bank of heads with all that is needed to use it again.
 
-    The checkpoint appears under its name only once it is complete.
+    The checkpoint appears under its name only once it is complete; its card, README.md, after it.
 
     Args:
         bank: heads, names and provenance.
@@ -46,6 +47,7 @@ def save_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool 
     path = Path(path).absolute()
     check_place(path, overwrite=overwrite)
     _save(path, head_weights(bank.heads), describe(bank), overwrite)
+    write_card(bank, path, path / "README.md")
 
 
 def check_place(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -62,7 +64,8 @@ def load_heads(path: str | os.PathLike[str]) -> HeadBank:
 
     Args:
         path: a directory that `save_heads` wrote, or that of a training run with its heads in it;
-            a file that `export_heads` wrote; or the name of a model that comes with the package.
+            a safetensors file of `export_heads`; or the name of a model that comes with the
+            package.
 
     Raises:
         CheckpointError: there is no complete checkpoint, it is of another kind, its heads read

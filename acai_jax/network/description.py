@@ -1,12 +1,15 @@
 """What is stored beside the weights of heads: all that is needed to use them again, JSON-ready."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from acai_jax.errors import CheckpointError
 from acai_jax.network.bank import HeadBank, abstract_heads
@@ -35,7 +38,26 @@ def describe(bank: HeadBank) -> dict[str, Any]:
         "preset": bank.preset,
         "provenance": {name: dict(facts) for name, facts in bank.provenance.items()},
         "acai_jax_version": metadata.version("acai_jax"),
+        "weights_sha256": _digest(bank),
     }
+
+
+def as_texts(description: Mapping[str, Any]) -> dict[str, str]:
+    """A description for formats whose metadata are texts: what is none is JSON."""
+    return {
+        name: fact if isinstance(fact, str) else json.dumps(fact, sort_keys=True)
+        for name, fact in description.items()
+    }
+
+
+def _digest(bank: HeadBank) -> str:
+    """SHA-256 of the weights: their names, shapes and little-endian bytes."""
+    digest = hashlib.sha256()
+    for name, array in head_weights(bank.heads).items():
+        numbers = np.asarray(array, "<f4")
+        digest.update(f"{name} {numbers.shape}\n".encode())
+        digest.update(numbers.tobytes())
+    return digest.hexdigest()
 
 
 def described_bank(
@@ -48,7 +70,8 @@ def described_bank(
         load: gives the weights; it is called with the names, shapes and dtypes that are expected.
 
     Raises:
-        CheckpointError: it describes no heads, or heads of an unknown survey or other inputs.
+        CheckpointError: it describes no heads, or heads of an unknown survey or other inputs; or
+            the weights have changed since they were written.
         ValueError: the weights are not those that are expected; the message names them.
     """
     description = _checked(description)
@@ -62,7 +85,7 @@ def described_bank(
     heads = abstract_heads(config, count, inputs=survey.inputs)
     expected = {name: leaf for name, leaf in head_weights(heads).items() if name not in norm}
     norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
-    return HeadBank(
+    bank = HeadBank(
         with_weights(heads, {**load(expected), **norm}),
         tuple(description["classes"]),
         description["provenance"],
@@ -70,6 +93,9 @@ def described_bank(
         survey,
         members,
     )
+    if description.get("weights_sha256", digest := _digest(bank)) != digest:
+        raise CheckpointError("its weights are damaged: their SHA-256 is not the one written down")
+    return bank
 
 
 def _checked(description: Any) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ def ensemble_score(logits: Float[Array, "b m"], members: int) -> EnsembleScore:
 
     Source: Houlsby et al. 2011 (arXiv:1112.5745), which calls the mutual information BALD.
     """
-    logits = logits.reshape(len(logits), -1, members)
+    logits = logits.reshape(logits.shape[0], -1, members)
     # in logarithms: scores that round to 0 or 1 still have an order
     ones = jax.nn.logsumexp(jax.nn.log_sigmoid(logits), -1)
     zeros = jax.nn.logsumexp(jax.nn.log_sigmoid(-logits), -1)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from acai_jax.errors import CheckpointError
-from acai_jax.files import write_file
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import describe, described_bank
 from acai_jax.network.head import head_weights
@@ -23,42 +22,27 @@ _KEY: Final = "acai_jax"  # of the description, among the file's metadata
 _SHIPPED: Final = resources.files("acai_jax.network") / "shipped"
 
 
-def export_heads(bank: HeadBank, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Writes a bank as one safetensors file, which any tool can read.
+def safetensors_file(bank: HeadBank) -> bytes:
+    """A bank as the content of a safetensors file, which any tool can read.
 
     Its tensors are the weights by name, such as "convs.0.depthwise", with the heads along the first
     axis. Its metadata hold, as JSON, all that is needed to use them again.
 
     Args:
         bank: heads, names and provenance.
-        path: of the file; its name ends in ".safetensors".
-        overwrite: replace a file that is there.
-
-    Raises:
-        CheckpointError: the name has another end, the file exists, or it cannot be written.
 
     Source: the safetensors format, https://github.com/huggingface/safetensors.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path}: the name of a file of heads ends in {SUFFIX}")
-    if path.exists() and not overwrite:
-        raise CheckpointError(f"{path} exists already: --overwrite replaces it")
     tensors = {name: np.asarray(array) for name, array in head_weights(bank.heads).items()}
-    description = json.dumps(describe(bank), sort_keys=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, save(tensors, {_KEY: description}))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
+    return save(tensors, {_KEY: json.dumps(describe(bank), sort_keys=True)})
 
 
 def import_heads(path: str | os.PathLike[str]) -> HeadBank:
-    """Reads what `export_heads` wrote, as strictly as a checkpoint.
+    """Reads a safetensors file of `export_heads`, as strictly as a checkpoint.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, it holds something else, or a weight
-            is missing, unknown or misshapen. The message names it.
+            is missing, unknown, misshapen or changed. The message names it.
 
     Example:
         >>> import_heads("no_such.safetensors")

@@ -30,7 +30,7 @@ class Head(nnx.Module):
     """One binary classifier: features and triplet -> the logit of one class.
 
     It keeps no random state: dropout draws from the key passed at the call, and only in a view
-    made by `nnx.view(head, deterministic=False)`.
+    made by `nnx.view(head, deterministic=False)`. A view by `plain=True` has no faster form.
 
     Args:
         config: hyperparameters.
@@ -84,7 +84,7 @@ class Head(nnx.Module):
                 f"stamps of {inputs.stamp} pixels are too small for {len(config.filters)} "
                 f"convolutions of {config.kernel_size} pixels"
             )
-        self.config, self.inputs = config, inputs
+        self.config, self.inputs, self.plain = config, inputs, False
         widths = (len(inputs.features), *config.dense_units)
         channels = (len(inputs.channels), *config.filters)
         image_features = channels[-1]
@@ -98,6 +98,10 @@ class Head(nnx.Module):
         self.dense_dropout = Dropout(config.dense_dropout)
         self.conv_dropout = Dropout(config.conv_dropout)
         self.norm = FeatureNorm(inputs)
+
+    def set_view(self, plain: bool | None = None) -> None:
+        """Called by `nnx.view`."""
+        self.plain = self.plain if plain is None else plain
 
     def __call__(
         self,
@@ -134,12 +138,12 @@ class Head(nnx.Module):
         for index in range(0, len(self.convs), 2):
             dropout_key = None if key is None else jax.random.fold_in(key, index + 1)
             x = self.conv_dropout(self._block(index, x), dropout_key, dropout)
-        return x.mean((1, 2)) if self.config.reduction == "average" else x.reshape(len(x), -1)
+        return x.mean((1, 2)) if self.config.reduction == "average" else x.reshape(x.shape[0], -1)
 
     def _block(self, index: int, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
         """Two convolutions and a pool, on a CPU in the faster form where there is one."""
         on_cpu = jax.default_backend() == "cpu"
-        if on_cpu and has_fast_blocks(self.config):
+        if on_cpu and not self.plain and has_fast_blocks(self.config):
             return fast_cpu_block(block_weights(head_weights(self), index), x)
         activation = _ACTIVATIONS[self.config.activation]
 

@@ -1,5 +1,6 @@
 """The picture of one alert: its three stamps, its scores and its key features."""
 
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -26,8 +27,8 @@ CLASS_COLOURS: Final = {
 
 def draw_alert(
     packet: AlertPacket,
-    scores: Mapping[str, float | None],
-    path: str | os.PathLike[str],
+    scores: Mapping[str, float | None] | None,
+    path: str | os.PathLike[str] | io.BytesIO,
     *,
     reason: str | None = None,
     preset: str = "acai",
@@ -41,7 +42,7 @@ def draw_alert(
 
     Args:
         packet: the alert.
-        scores: score of each class; None where there is none.
+        scores: score of each class; None where there is none, or for a picture without scores.
         path: the PNG to write.
         reason: why there are no scores, where there are none.
         preset: whose preprocessing made the scores.
@@ -62,14 +63,16 @@ def draw_alert(
         if (towards := north(data)) is not None:
             _draw_arrow(axes, towards)
         axes.set_title(title)
-    _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
-    _draw_features(figure.add_subplot(grid[1, 3:]), packet, used_drb)
+    if scores is not None:
+        _draw_scores(figure.add_subplot(grid[1, :3]), scores, reason)
+    _draw_features(figure.add_subplot(grid[1, 3 if scores is not None else 0 :]), packet, used_drb)
     survey = packet.survey
     band = survey.bands.get(packet.fields.get(survey.band), "?")
     figure.suptitle(
         f"{packet.object_id}    {survey.alert_id} {packet.alert_id}\n"
         f"JD {_number(packet, survey.time):.5f}   {band} band   "
-        f"RA {_number(packet, 'ra'):.5f}°   Dec {_number(packet, 'dec'):+.5f}°   preset {preset}",
+        f"RA {_number(packet, 'ra'):.5f}°   Dec {_number(packet, 'dec'):+.5f}°"
+        + (f"   preset {preset}" if scores is not None else ""),
         fontsize=12,
     )
     figure.savefig(path, dpi=130, format="png")

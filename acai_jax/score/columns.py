@@ -13,6 +13,8 @@ from acai_jax.surveys.base import Survey
 
 OF_ENSEMBLES: Final = ("_std", "_mi")
 """Those of `BESIDE_SCORES` that ensembles add to each score, in the order of their numbers."""
+ALERTS: Final = "n_alerts"
+"""In a table of objects: how many alerts stand behind a row."""
 NOT_A_NUMBER: Final = "score is not a number"
 """The reason of an alert whose scores are not all numbers, where it has no other."""
 REASON_KIND: Final = pl.col("reason").str.split(":").list.first()

@@ -93,6 +93,9 @@ class Scorer:
         inputs = bank.survey.inputs
         self._shapes = (len(inputs.features),), inputs.triplet
 
+    def __repr__(self) -> str:
+        return f"Scorer({self.bank})"
+
     @classmethod
     def load(
         cls,

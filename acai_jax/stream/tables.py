@@ -259,6 +259,11 @@ class _Known:
             self.rows = self.rows.rechunk()
 
 
+def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+    """Reads a table, lazily: a Parquet file, or that of a stream, as `scan_tables` does."""
+    return scan_tables(path) if Path(path).is_dir() else pl.scan_parquet(Path(path))
+
+
 def scan_tables(folder: str | os.PathLike[str]) -> pl.LazyFrame:
     """Reads a table of a stream, lazily: what all workers have written, each alert once.
 

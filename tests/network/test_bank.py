@@ -21,7 +21,9 @@ from acai_jax.network.bank import (
 )
 from acai_jax.network.head import Head, head_weights, with_weights
 from acai_jax.network.head_config import HeadConfig, input_size
+from acai_jax.network.pretrained import load_published
 from acai_jax.network.separable import cpu_compiler_options
+from acai_jax.score.scorer import Scorer
 
 VARIANTS = [
     HeadConfig(),
@@ -260,3 +262,9 @@ def test_fast_training_form_agrees_for_all_weights_of_all_heads(monkeypatch):
         np.testing.assert_allclose(
             gradients[name], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max(), err_msg=name
         )
+
+
+def test_a_bank_and_its_scorer_print_as_one_line(real_data):
+    scorer = Scorer(choose_heads(load_published(real_data / "acai_h5"), ["h", "b"]))
+    bank = "HeadBank(h d1_dnn_20201130, b d1_dnn_20201130; ZTF, preset acai)"
+    assert (repr(scorer.bank), repr(scorer)) == (bank, f"Scorer({bank})")

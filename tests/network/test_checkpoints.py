@@ -83,6 +83,7 @@ def save_altered(path, change):
         (lambda w, d: (w | {"extra": np.zeros(2, np.float32)}, d), "unknown weights: extra"),
         (lambda w, d: (w | {"join.bias": w["join.bias"][:, :-1]}, d), r"weights join\.bias: float"),
         (lambda w, d: (w | {"join.bias": w["join.bias"].astype(np.int32)}, d), "int32"),
+        (lambda w, d: (w | {"join.bias": w["join.bias"] + 1}, d), "weights are damaged: their SHA"),
         (lambda w, d: (w, d | {"format": "other"}), "holds no heads"),
         (lambda w, d: (w, d | {"feature_names": d["feature_names"][::-1]}), "other features"),
         (lambda w, d: (w, d | {"survey": "decam"}), "alerts of 'decam'; .* knows ztf, lsst, w"),

@@ -10,10 +10,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from acai_jax.errors import CheckpointError
+from acai_jax.errors import CheckpointError, UsageError
 from acai_jax.network.bank import HeadBank, create_heads
 from acai_jax.network.checkpoints import load_heads, save_heads
-from acai_jax.network.exchange import export_heads, import_heads, shipped_models
+from acai_jax.network.exchange import import_heads, shipped_models
+from acai_jax.network.export import export_heads
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.pretrained import load_published
@@ -70,7 +71,7 @@ def test_a_file_is_replaced_only_if_asked_and_has_its_own_suffix(bank, path, tmp
     with pytest.raises(CheckpointError, match="exists already: --overwrite"):
         export_heads(bank, path)
     export_heads(bank, path, overwrite=True)
-    with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
+    with pytest.raises(UsageError, match=r"ends in one of \.safetensors"):
         export_heads(bank, tmp_path / "heads.bin")
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot write"):
@@ -126,6 +127,19 @@ def test_a_torn_file_is_refused_by_name(path, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(CheckpointError, match=r"damaged file of heads .*heads\.safetensors"):
         load_heads(path)
+
+
+def test_a_weight_that_has_changed_is_noticed(path):
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointError, match="its weights are damaged"):
+        load_heads(path)
+
+
+def test_files_from_before_checksums_are_read(bank, path):
+    change(path, facts=lambda d: {name: d[name] for name in d if name != "weights_sha256"})
+    same(import_heads(path), bank)
 
 
 def test_a_safetensors_file_of_another_program_is_refused(tmp_path):

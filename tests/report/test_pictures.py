@@ -1,11 +1,16 @@
 """The picture of one alert is drawn for whatever alert there is."""
 
+import base64
+import io
+import re
+
 import matplotlib.image
 import numpy as np
 import pytest
 from synthetic import packet_record, stamp
 
 from acai_jax.alerts.packet import packet_from_record
+from acai_jax.report import pictures
 from acai_jax.report.pictures import draw_alert, stretch
 
 
@@ -51,3 +56,22 @@ def test_stretch_flips_and_scales():
         assert np.isnan(shown[57, 5])
         assert (np.nanmin(shown), np.nanmax(shown)) == (0, 1)
         assert shown[0, 0] > shown[61, 0]
+
+
+def test_a_notebook_shows_an_alert_as_its_picture():
+    packet = packet_from_record(packet_record(1, objectId='ZTF<b>"&'))
+    shown = packet._repr_html_()
+    match = re.fullmatch(
+        r'<img alt="([^"]*)" style="[^"]*" src="data:image/png;base64,(.*)">', shown
+    )
+    assert match[1].startswith("ZTF&lt;b&gt;&quot;&amp;, candid 2475")
+    assert read_png(io.BytesIO(base64.b64decode(match[2]))).shape[1] > 1000
+
+
+def test_an_alert_that_cannot_be_drawn_says_why_in_a_notebook(monkeypatch):
+    def fail(*_):
+        raise MemoryError("<of a library>")
+
+    monkeypatch.setattr(pictures, "draw_alert", fail)
+    shown = packet_from_record(packet_record(1))._repr_html_()
+    assert "cannot be drawn: internal error: MemoryError: &lt;of a library&gt;" in shown
