@@ -1,5 +1,7 @@
 """Scores nights with Spark: `python -m acai_jax.spark`, or this file for `spark-submit`."""
 
+import os
+import sys
 from typing import Literal
 
 import tyro
@@ -31,6 +33,7 @@ def main(
         preset: whose preprocessing to follow; by default that of the model's training.
         overwrite: replace `out` if it exists.
     """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers take any `python3`
     spark = SparkSession.builder.appName("acai_jax").getOrCreate()
     # alerts are large: ten thousand, Spark's default, would be half a gigabyte
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 512)

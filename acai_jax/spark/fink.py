@@ -17,8 +17,7 @@ from acai_jax.score.columns import score_columns
 from acai_jax.spark.worker import cached_scorer
 
 
-@pandas_udf(ArrayType(FloatType()))  # type: ignore[call-overload]
-def acai(
+def _scores(
     candid: pd.Series,
     objectId: pd.Series,  # noqa: N803 - ZTF's own name
     candidate: pd.DataFrame,
@@ -66,3 +65,8 @@ def _record(
         "candidate": fields,
         **dict(zip(cutouts, stamps, strict=True)),
     }
+
+
+# workers import `_scores` by its name: the model is then kept from call to call
+acai = pandas_udf(_scores, ArrayType(FloatType()))  # pyright: ignore[reportCallIssue]
+"""As `_scores`, for columns of a data frame."""

@@ -40,7 +40,6 @@ def spark():
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        "spark.pyspark.python": sys.executable,
         "spark.executorEnv.PYTHONPATH": str(ROOT),
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "16",
@@ -50,6 +49,7 @@ def spark():
     for name, value in settings.items():
         builder = builder.config(name, value)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")  # its executors', too
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("OFF")
@@ -126,20 +126,6 @@ def test_avro_files_and_damaged_ones_give_a_row_each(spark, model, night):
     }
 
 
-def kill_once(batches, marker, executor):
-    """In the second batch of a partition, once: kills this worker, or the executor above it."""
-    for number, batch in enumerate(batches):
-        yield batch
-        if number == 1:
-            try:
-                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                continue
-            parent = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
-            os.kill(parent if executor else os.getpid(), signal.SIGKILL)
-            time.sleep(60)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the executor in /proc")
 @pytest.mark.parametrize("executor", [False, True], ids=["worker", "executor"])
 def test_what_is_killed_loses_and_doubles_nothing(
@@ -148,8 +134,19 @@ def test_what_is_killed_loses_and_doubles_nothing(
     from acai_jax.spark import read_night, score_dataframe
 
     marker = str(tmp_path / "killed")
+
+    def kill_once(batches):  # in the second batch of a partition
+        for number, batch in enumerate(batches):
+            yield batch
+            if number == 1 and not os.path.exists(marker):
+                open(marker, "w").close()
+                with open(f"/proc/{os.getppid()}/stat") as stat:  # of the workers' daemon
+                    above = int(stat.read().rpartition(")")[2].split()[1])
+                os.kill(above if executor else os.getpid(), signal.SIGKILL)
+                time.sleep(60)
+
     alerts = read_night(spark, str(night / "fink.parquet")).repartition(2)
-    killing = alerts.mapInArrow(lambda batches: kill_once(batches, marker, executor), alerts.schema)
+    killing = alerts.mapInArrow(kill_once, alerts.schema)
     score_dataframe(killing, model).write.parquet(str(tmp_path / "scores"))
     assert Path(marker).exists()
     same_rows(pl.read_parquet(tmp_path / "scores" / "*.parquet").sort("candid"), expected)
