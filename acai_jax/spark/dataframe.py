@@ -64,7 +64,8 @@ def read_night(
     Args:
         spark: the session.
         paths: files or folders, on any file system that Spark reads.
-        kind: Parquet as Fink stores alerts, or Avro files (`*.avro`), which need no package of Spark.
+        kind: Parquet as Fink stores alerts, or Avro files (`*.avro`), without a package of Spark.
+            Spark itself leaves out files of 0 bytes.
 
     Example:
         >>> read_night(spark, "hdfs:///night=20260105").count()  # doctest: +SKIP

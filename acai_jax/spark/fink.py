@@ -1,8 +1,8 @@
 """A science module as Fink's broker calls them: columns of alerts in, a column of scores out.
 
-    columns = ["candid", "objectId", "candidate", "cutoutScience.stampData",
-               "cutoutTemplate.stampData", "cutoutDifference.stampData"]
-    df = df.withColumn("acai", acai(*columns))
+Example:
+    >>> stamps = [f"cutout{name}.stampData" for name in ("Science", "Template", "Difference")]
+    >>> df.withColumn("acai", acai("candid", "objectId", "candidate", *stamps))  # doctest: +SKIP
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """What runs in Spark's Python workers: Arrow batches of alerts -> batches of the score table.
 
-Free of JAX until the first alert: a worker is forked, and its threads are held before JAX makes any.
+Free of JAX until the first alert: a worker is forked, and told how many threads it has before JAX
+makes any.
 """
 
 import functools
@@ -70,7 +71,6 @@ def alerts_of(batch: pa.RecordBatch) -> Iterator[AlertPacket | Reject]:
     """
     if set(FILE_COLUMNS) <= set(batch.schema.names):
         for origin, content in zip(*(batch.column(name) for name in FILE_COLUMNS), strict=True):
-            # an empty file has an alert less, not a row less
             yield from decode(Encoded(origin.as_py() or "", content.as_py() or b""))
         return
     for start in range(0, batch.num_rows, CHUNK_ALERTS):

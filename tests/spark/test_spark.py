@@ -1,4 +1,4 @@
-"""Spark with two executor processes: the scores of `Scorer.score`, whatever is killed or damaged."""
+"""Spark with two executor processes: the same scores, whatever is killed or damaged."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory):
-    """Alerts in Parquet as Fink's and the same in Avro files; one feature null, one stamp damaged."""
+    """Alerts in Parquet as Fink's, and in Avro; one feature is null, one stamp damaged."""
     folder = tmp_path_factory.mktemp("night")
     records = [packet_record(n % 20, candid=n) for n in range(COUNT)]
     records[7]["candidate"]["magpsf"] = None
@@ -82,7 +82,7 @@ def night(tmp_path_factory):
         content = avro_bytes(*records[start : start + 50])
         (folder / "avro" / f"{start:03d}.avro").write_bytes(content)
     (folder / "avro" / "damaged.avro").write_bytes(avro_bytes(records[0])[:-100])
-    (folder / "avro" / "empty.avro").write_bytes(b"")
+    (folder / "avro" / "none.avro").write_bytes(b"no Avro")
     return folder
 
 
@@ -122,7 +122,7 @@ def test_avro_files_and_damaged_ones_give_a_row_each(spark, model, night):
     same_rows(found, expected)
     assert set(found.filter(pl.col("candid").is_null())["origin"]) == {
         "damaged.avro",
-        "empty.avro",
+        "none.avro",
     }
 
 
