@@ -73,7 +73,7 @@ def test_a_large_value_that_repeats_is_kept_once(tmp_path, monkeypatch):
         record["cutoutScience"]["stampData"] = bytes(4 * 2**20)
     path = saved(tmp_path, records, compression="zstd")
     largest = []
-    really = columnar._records
+    really = columnar.batch_records
 
     def watched(batch, *arguments):
         largest.append(batch.nbytes)
