@@ -24,8 +24,8 @@ def _scores(
     science: pd.Series,
     template: pd.Series,
     difference: pd.Series,
-    model: pd.Series = None,  # type: ignore[assignment]
-    preset: pd.Series = None,  # type: ignore[assignment]
+    model: pd.Series = None,  # pyright: ignore[reportArgumentType]
+    preset: pd.Series = None,  # pyright: ignore[reportArgumentType]
 ) -> pd.Series:
     """Scores of ZTF's alerts, in the order of the model's classes: h, o, n, v, b.
 
@@ -68,5 +68,5 @@ def _record(
 
 
 # workers import `_scores` by its name: the model is then kept from call to call
-acai = pandas_udf(_scores, ArrayType(FloatType()))  # pyright: ignore[reportCallIssue]
+acai = pandas_udf(ArrayType(FloatType()))(_scores)  # pyright: ignore[reportCallIssue]
 """As `_scores`, for columns of a data frame."""

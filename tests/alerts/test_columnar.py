@@ -79,7 +79,7 @@ def test_a_large_value_that_repeats_is_kept_once(tmp_path, monkeypatch):
         largest.append(batch.nbytes)
         return really(batch, *arguments)
 
-    monkeypatch.setattr(columnar, "_records", watched)
+    monkeypatch.setattr(columnar, "batch_records", watched)
     found = list(read_alerts(path))
     assert [r.candid for r in found] == candids(12)
     assert [isinstance(r, Reject) for r in found] == [3 <= i < 9 for i in range(12)]
