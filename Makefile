@@ -1,16 +1,17 @@
-# Needs Python 3.11 to 3.13 and make; everything else is installed into .venv.
+# Needs Python 3.11 to 3.13 (TensorFlow has no wheels for 3.14 yet) and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help test fuzz lint demo bench clean
+.PHONY: help test fuzz lint demo docs bench clean
 
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
 	@echo "make lint                 set up .venv, check the code"
 	@echo "make fuzz                 set up .venv, then try ten thousands of damaged packets, signals at random"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
+	@echo "make docs                 set up .venv, then the documentation in docs/_build/html (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"
 	@echo "make clean                remove .venv, caches and the demo's output"
 
@@ -33,7 +34,8 @@ test: lint
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(INSTALLED)
-	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/sweep/test_sweep.py tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py
+	ACAI_JAX_FUZZ=1 $(BIN)/pytest tests/sweep/test_sweep.py tests/test_fuzz.py tests/test_processes.py tests/filters/test_sql.py \
+		tests/stream/test_kafka.py
 
 # simulate and package labelled alerts, train on them, evaluate; score and filter a night; then pick alerts
 # of it, label them (the simulator answers), train again
@@ -58,6 +60,9 @@ demo: $(INSTALLED)
 	@echo "tables: demo/scores.parquet demo/candidates.csv"
 	@echo "label alerts yourself: $(BIN)/acai-jax label demo/queue.parquet --store demo/labels.db"
 
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 bench: $(INSTALLED)
 	@$(PIP) --editable ".[bench]" --constraint requirements.lock
 	$(BIN)/python -m benchmarks.decode
@@ -73,4 +78,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.labelling
 
 clean:
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo *.egg-info
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis demo docs/_build *.egg-info

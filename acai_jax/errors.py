@@ -9,6 +9,14 @@ class AcaiError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+class UsageError(AcaiError):
+    """An argument is out of its range, or does not go with another."""
+
+
+class MissingPackageError(AcaiError):
+    """A package that comes with an extra is not installed; the message says which extra."""
+
+
 class PacketError(AcaiError):
     """One alert packet cannot be read or scored; the message says why.
 
@@ -69,7 +77,7 @@ class DatasetError(AcaiError):
 
 
 class TrainingError(AcaiError):
-    """A training run cannot go on: a loss is no number, or a package that it needs is missing."""
+    """A training run cannot go on: a loss is no number, for example."""
 
 
 class EvaluationError(AcaiError):
@@ -89,7 +97,7 @@ class FilterError(AcaiError):
 
 
 class StreamError(AcaiError):
-    """A stream cannot begin or go on: for its brokers, topics, settings, or a missing package."""
+    """A stream cannot begin or go on: for its brokers, topics, or settings."""
 
 
 class OutputError(AcaiError):
@@ -144,7 +152,7 @@ class RejectLimit:
         share: of all alerts, 0 to 1. With 1, a run fails only where every alert is rejected.
 
     Raises:
-        AcaiError: it is no share.
+        UsageError: it is no share.
 
     Example:
         >>> RejectLimit(0.5).check(1, 2)
@@ -157,7 +165,7 @@ class RejectLimit:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise AcaiError("--max-rejects takes a share, 0 to 1")
+            raise UsageError("--max-rejects takes a share, 0 to 1")
 
     def check(self, rejected: int, alerts: int) -> None:
         """Raises a `RejectsError` if too many of the alerts were rejected."""

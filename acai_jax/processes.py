@@ -64,12 +64,19 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def say_if_interrupted(line: str) -> None:
+    """Sets what a signal's end of this process says last, however it ends; "" for nothing."""
+    _EAR.last_line = line
+
+
 class _Ear:
     """What this process has heard, and what is done about it."""
 
     def __init__(self) -> None:
         self.number: int = signal.SIGINT
         """Of the signal that was heard first."""
+        self.last_line = ""
+        """What a user is told at the end."""
         self._writer: int | None = None
         self._answered = False
         self._said = False
@@ -185,7 +192,8 @@ class _Ear:
         """Ends the process and its workers, now."""
         if not self._said:
             self._said = True
-            _aside(_write, "interrupted\n").join(_SAY_SECONDS)
+            lines = filter(None, ("interrupted", self.last_line))
+            _aside(_write, "".join(f"{line}\n" for line in lines)).join(_SAY_SECONDS)
         with contextlib.suppress(Exception):
             for child in multiprocessing.active_children():
                 if child.pid is not None:

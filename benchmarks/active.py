@@ -54,7 +54,7 @@ STRATEGIES = {
 }
 RARE, SHARE = "n", 0.01
 NOISE = 0.05
-REAL_LABELS = (20, 50, 100)
+REAL_LABELS = (10, 20, 40)  # of about 80 objects: enough have to stay that nobody was asked for
 SMALL = HeadConfig(filters=(8, 8, 16, 16))  # hundreds of trainings have to end within hours
 NOT_REACHED = 1.5  # stands for the labels of a strategy that never gets so good, in units of N
 DRAWS = 2000
@@ -262,7 +262,8 @@ def real(options: argparse.Namespace, config: Config) -> list[Row]:
         embed = last_layer_of(load_heads(start), alerts)
         simulated_labels = pl.read_csv(pool / "labels.csv")
         for name in ("random", "mixed"):
-            order = pick(table, 100, STRATEGIES[name], embed=embed, seed=seed)["candid"].to_list()
+            queue = pick(table, REAL_LABELS[-1], STRATEGIES[name], embed=embed, seed=seed)
+            order = queue["candid"].to_list()
             for count in (0, *REAL_LABELS):
                 asked = known.filter(pl.col("candid").is_in(order[:count]))
                 left = known.filter(~pl.col("oid").is_in(asked["oid"].implode()))

@@ -2,10 +2,12 @@
 
     python -m benchmarks.end_to_end --data ../shared/data
     python -m benchmarks.end_to_end --data ../shared/data --long 100000
+    python -m benchmarks.end_to_end --data ../shared/data --lsst
 
 The real alerts are repeated, as links. Ours writes the score table as `acai-jax score` does; the
 original's way reads each alert with fastavro, gzip and astropy, and calls five Keras models.
-Results go to benchmarks/results/end-to-end-<device>.json and long-run-<device>.json.
+LSST's stand in one file, again and again, and the heads are those of `lsst-simulated`.
+Results go to benchmarks/results/: end-to-end-<device>.json, long-run- and end-to-end-lsst-.
 """
 
 import argparse
@@ -14,10 +16,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 from rich.console import Console
 
 import acai_jax
+from acai_jax.alerts.avro import read_header
 from acai_jax.score.parts import PartWriter
 from benchmarks import peers, timing
 
@@ -31,6 +35,14 @@ def link_alerts(alerts: Path, folder: Path, count: int) -> Path:
     for number in range(count):
         (folder / f"{number:07d}.avro").symlink_to(paths[number % len(paths)])
     return folder
+
+
+def repeat_container(container: Path, out: Path, times: int) -> Path:
+    """A container that holds the blocks of another one, over and over."""
+    whole = container.read_bytes()
+    head = read_header(whole).size
+    out.write_bytes(whole[:head] + whole[head:] * times)
+    return out
 
 
 def score_to_parquet(scorer: acai_jax.Scorer, night: Path, out: Path) -> int:
@@ -95,6 +107,27 @@ def long_run(scorer: acai_jax.Scorer, night: Path, out: Path, count: int) -> Non
     )
 
 
+def lsst(container: Path, times: int, rounds: int) -> None:
+    """Scores LSST's alerts, beside fastavro and astropy with the same heads."""
+    scorer = acai_jax.Scorer.load("lsst-simulated")
+    scorer.warm_up()
+    count = sum(1 for _ in acai_jax.read_alerts(container))
+
+    def with_peers() -> None:
+        with container.open("rb") as file:
+            pairs = zip(*peers.lsst_packets(file), strict=True)
+        scorer.score_arrays(*map(np.stack, pairs))
+
+    with tempfile.TemporaryDirectory() as name:
+        night = repeat_container(container, Path(name) / "night.avro", times)
+        out = Path(name) / "scores.parquet"
+        programs = [
+            timing.Program("acai_jax", lambda: score_to_parquet(scorer, night, out), times * count),
+            timing.Program("fastavro and astropy, the same heads", with_peers, count),
+        ]
+        timing.compare("end-to-end-lsst", [("LSST, an Avro file to scores", programs)], rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Avro files to Parquet, beside the original.")
     parser.add_argument(
@@ -103,7 +136,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000, help="alerts for each of our rounds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--long", type=int, help="instead: score this many alerts, watch memory")
+    parser.add_argument("--lsst", action="store_true", help="instead: LSST's alerts")
     arguments = parser.parse_args()
+    if arguments.lsst:
+        lsst(arguments.data / "lsst" / "lsst_v10_0.avro", 80, arguments.rounds)
+        return
 
     alerts, weights = arguments.data / "alerts", arguments.data / "acai_h5"
     scorer = acai_jax.Scorer.load("published", weights_dir=weights)

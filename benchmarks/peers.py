@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -275,11 +275,14 @@ def lsst_stamp(data: bytes) -> np.ndarray:
     return image / np.linalg.norm(image)
 
 
-def lsst_inputs(raw: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """One packet of LSST's by fastavro and astropy; the features' arithmetic is ours."""
+def lsst_packets(container: IO[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """LSST's packets by fastavro and astropy; the features' arithmetic is ours."""
     import fastavro
 
-    alert: Any = next(iter(fastavro.reader(io.BytesIO(raw))))
+    return map(_lsst_inputs, fastavro.reader(container))
+
+
+def _lsst_inputs(alert: Any) -> tuple[np.ndarray, np.ndarray]:
     fields = arrange(alert)[LSST.record]
     features = np.array([fields[name] for name in LSST.inputs.features], np.float32)
     return features, np.stack([lsst_stamp(alert[name]) for name in LSST.cutouts], axis=-1)

@@ -8,6 +8,7 @@ cores. Alerts are simulated; each is sent under many candids. The peer does as K
 takes one message, decodes it with fastavro, gzip and astropy, calls five Keras models, and stores
 the scores. An alert has arrived when its message's timestamp says so; it is flushed when another
 process sees its row in the folder of scores.
+The broker is Apache Kafka where `java` and `mvn` are; results name it.
 Results go to benchmarks/results/stream-<device>.json and stream-long-run-<device>.json.
 """
 
@@ -39,7 +40,9 @@ from acai_jax import read_packet
 from acai_jax.simulate import write_alerts
 from acai_jax.stream.messages import Message, alert_messages
 from benchmarks import peers, timing
-from tests.broker import Broker, running_broker
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # which has the broker
+from broker import Broker, shared_broker
 
 MEGABYTE = 2**20
 DISTINCT = 1_000  # alerts simulated; copies of them differ in candid alone
@@ -233,7 +236,7 @@ def sustained(
 ) -> list[dict[str, object]]:
     ours = timing.Program("acai-jax stream", lambda: None, count)
     theirs = timing.Program("one alert, five Keras calls", lambda: None, PEER_ALERTS)
-    with running_broker() as broker:
+    with shared_broker(folder / "broker") as broker:
         topic = broker.create_topic(PARTITIONS)
         night = write_night(folder / "night", alerts, 0, count)
         started = time.monotonic()
@@ -272,7 +275,7 @@ def latency(
     warm = write_night(folder / f"{name}-warm", alerts, 0, WARM_UP)
     night = write_night(folder / f"{name}-night", alerts, WARM_UP, rate * seconds)
     out = folder / name
-    with running_broker() as broker:
+    with shared_broker(folder / "broker") as broker:
         topic = broker.create_topic(PARTITIONS)
         with streaming(broker, out, weights, [topic]) as process, watching(out) as watcher:
             assert replay(broker, warm, topic).wait() == 0
@@ -333,10 +336,10 @@ def similar_copies(alerts: list[Alert], count: int) -> Iterator[bytes]:
 def long_run(
     console: Console, alerts: list[Alert], folder: Path, weights: Path, count: int
 ) -> dict[str, object]:
-    """Streams `count` alerts; compressed, because the tests' broker keeps all in memory."""
+    """Streams `count` alerts; compressed, lest the broker fill memory or disk."""
     out = folder / "long"
     messages = similar_copies(alerts, count)
-    with running_broker() as broker:
+    with shared_broker(folder / "broker") as broker:
         topic = broker.create_topic(PARTITIONS)
         with streaming(broker, out, weights, [topic]) as process, watching(out) as watcher:
             memory = Memory(stream=process.pid, broker=broker.pid)
@@ -374,12 +377,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     weights, console = arguments.data.absolute() / "acai_h5", Console(width=100)
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        shared_broker(Path(name) / "broker") as broker,  # which the parts share, if it is Kafka
+    ):
         folder = Path(name)
+        console.print(f"broker: {broker.name}")
         alerts = simulate(folder / "simulated")
         if arguments.long:
             result = long_run(console, alerts, folder, weights, arguments.long)
-            timing.write_results("stream-long-run", [result])
+            timing.write_results("stream-long-run", [{"broker": broker.name, **result}])
             return
         results = sustained(console, alerts, folder, weights, arguments.count, arguments.rounds)
         table = Table(title="from arrival to flushed row [s]", title_justify="left")
@@ -391,7 +398,7 @@ def main() -> None:
             table.add_row(str(rate), *map(str, seconds), str(goal))
             results.append(found)
         console.print(table)
-        timing.write_results("stream", results)
+        timing.write_results("stream", [{"broker": broker.name, **each} for each in results])
 
 
 if __name__ == "__main__":

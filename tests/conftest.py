@@ -22,7 +22,7 @@ os.environ |= {
     # many tests, and the processes that they start, compile the same programs: once is enough
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    # two thirds of the time to compile, and what runs is as fast; exactness is shown at full level
+    # compiles in two thirds of the time; exactness is shown at the full level, 3
     "XLA_FLAGS": "--xla_backend_optimization_level=1",
 }
 _marked = _import_hook._optimized_cache_from_source
@@ -109,9 +109,34 @@ def cases(real_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator["Broker"]:
-    """A Kafka-compatible broker, which the tests share: each makes topics of its own."""
-    from broker import running_broker  # most tests need none
+def broker(shared_tmp: Path) -> Iterator["Broker"]:
+    """A broker, which the tests share: each makes topics of its own."""
+    from broker import shared_broker  # most tests need none
+    from streams import CLIENT
 
-    with running_broker() as running:
+    with shared_broker(shared_tmp / "broker") as running:
+        if running.apache:  # forms groups at once, so that members may be slow
+            CLIENT["ACAI_JAX_KAFKA_SESSION_TIMEOUT_MS"] = "6000"
         yield running
+
+
+@pytest.fixture
+def cuttable(broker: "Broker") -> Iterator["Broker"]:
+    """A broker whose connections a test can cut."""
+    with broker.cuttable() as running:
+        yield running
+
+
+@pytest.fixture
+def kafka(broker: "Broker") -> "Broker":
+    """The shared broker, if it is Apache Kafka: for what no other does as it does."""
+    if not broker.apache:
+        pytest.skip("needs Apache Kafka: see the summary")
+    return broker
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Says which broker the tests of the stream had."""
+    which = config._tmp_path_factory.getbasetemp() / "broker" / "which"  # type: ignore[attr-defined]
+    if which.exists():
+        terminalreporter.write_line(f"Kafka broker: {which.read_text()}")

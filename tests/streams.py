@@ -26,8 +26,9 @@ from acai_jax.stream.run import run_stream
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 from acai_jax.stream.tables import scan_tables
 
-# the tests' broker waits for half of the session's time before a group is formed
+# a broker may wait for half of the session's time before a group is formed
 CLIENT = {
+    "ACAI_JAX_KAFKA_TRANSACTION_TIMEOUT_MS": "6000",
     "ACAI_JAX_KAFKA_SESSION_TIMEOUT_MS": "1500",
     "ACAI_JAX_KAFKA_HEARTBEAT_INTERVAL_MS": "250",
     "ACAI_JAX_KAFKA_FETCH_WAIT_MAX_MS": "50",
@@ -103,7 +104,8 @@ def run(scorer: Scorer, settings: StreamSettings, **environment: str) -> Metrics
 class Worker:
     """A stream in a thread; leaving the context stops it and raises what it raised."""
 
-    def __init__(self, scorer: Scorer, settings: StreamSettings) -> None:
+    def __init__(self, scorer: Scorer, settings: StreamSettings, **environment: str) -> None:
+        self._environment = CLIENT | environment
         self.stop = threading.Event()
         self.error: BaseException | None = None
         self.metrics: Metrics | None = None
@@ -111,7 +113,7 @@ class Worker:
 
     def _run(self, scorer: Scorer, settings: StreamSettings) -> None:
         try:
-            client = ClientSettings(None, CLIENT)
+            client = ClientSettings(None, self._environment)
             self.metrics = run_stream(settings, scorer, client=client, stop=self.stop)
         except BaseException as error:
             self.error = error
@@ -126,6 +128,11 @@ class Worker:
         assert not self._thread.is_alive(), "the worker does not stop"
         if self.error is not None:
             raise self.error
+
+
+def login(broker: Any, user: str, password: str) -> dict[str, str]:
+    """The environment in which a stream proves to a broker that wants it who it is."""
+    return {f"ACAI_JAX_KAFKA_{k}": v for k, v in broker.login(user, password).items()}
 
 
 def start_process(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,24 @@ def wheel(tmp_path_factory) -> Path:
     pip("wheel", folder / "source", "--no-build-isolation", "--wheel-dir", folder)
     (path,) = folder.glob("*.whl")
     return path
+
+
+def test_the_source_distribution_can_be_tested(tmp_path):
+    kept = shutil.ignore_patterns("__pycache__", "build", "dist", "*.egg-info", ".*")
+    shutil.copytree(ROOT, tmp_path / "source", ignore=kept)
+    build = "from setuptools.build_meta import build_sdist; print(build_sdist('..'))"
+    command = [sys.executable, "-W", "ignore", "-c", build]
+    subprocess.run(command, cwd=tmp_path / "source", check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    there = {
+        path.relative_to(tmp_path / "source").as_posix()
+        for folder in ("acai_jax", "benchmarks", "tests", "tfds_builders", "train")
+        for path in (tmp_path / "source" / folder).rglob("*")
+    }
+    assert there <= names
+    assert {"Makefile", "pyproject.toml", "requirements.lock"} <= names
 
 
 def pip(command: str, *arguments: object) -> None:

@@ -271,12 +271,11 @@ def round_of(number: int, folder: Path, queue: pl.DataFrame) -> Round:
 
 def main() -> None:
     """Entry point."""
-    import tyro
-
     from acai_jax.commands.console import clear_errors
+    from acai_jax.commands.parser import parse
 
     with clear_errors():
-        loop = tyro.cli(Loop, prog="python -m train.active", description=__doc__)
+        loop = parse(Loop, "python -m train.active")
         enable_compilation_cache()
         run(loop)
 

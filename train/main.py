@@ -7,13 +7,12 @@ def main() -> None:
     """Entry point."""
     with hearing_signals():
         # these take seconds to import, in which Ctrl-C is heard
-        import tyro
-
         from acai_jax.commands.console import clear_errors
+        from acai_jax.commands.parser import parse
         from acai_jax.commands.train import Train
 
         with clear_errors():
-            tyro.cli(Train, prog="python -m train.main").run()
+            parse(Train, "python -m train.main").run()
 
 
 if __name__ == "__main__":

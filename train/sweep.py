@@ -7,13 +7,12 @@ def main() -> None:
     """Entry point."""
     with hearing_signals():
         # these take seconds to import, in which Ctrl-C is heard
-        import tyro
-
         from acai_jax.commands.console import clear_errors
+        from acai_jax.commands.parser import parse
         from acai_jax.commands.sweep import Sweep
 
         with clear_errors():
-            tyro.cli(Sweep, prog="python -m train.sweep").run()
+            parse(Sweep, "python -m train.sweep").run()
 
 
 if __name__ == "__main__":

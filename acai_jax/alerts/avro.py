@@ -28,6 +28,9 @@ _SYNC_BYTES: Final = 16
 Buffer = bytes | mmap.mmap
 """What containers are read from."""
 
+Stretch = tuple[int, int, int]
+"""(length of a container's head, start, end): with the head before it, it is a container, too."""
+
 Item = TypeVar("Item")
 
 
@@ -244,8 +247,13 @@ def split_container(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[bytes, i
     Raises:
         AvroError: the container's head cannot be read.
     """
+    for (head, start, end), records in container_stretches(buffer, piece_bytes):
+        yield buffer[:head] + buffer[start:end], records
+
+
+def container_stretches(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[Stretch, int]]:
+    """Where `split_container` cuts: what each piece is made of, and how many records it claims."""
     header = read_header(buffer)
-    head = buffer[: header.size]
     start = position = header.size
     records = 0
     while position < len(buffer):
@@ -257,10 +265,10 @@ def split_container(buffer: Buffer, piece_bytes: int) -> Iterator[tuple[bytes, i
             count, end = 1, limit if found < 0 else found + _SYNC_BYTES
         position, records = end, records + max(count, 1)
         if position - start >= piece_bytes:
-            yield head + buffer[start:position], records
+            yield (header.size, start, position), records
             start, records = position, 0
     if position > start or start == header.size:
-        yield head + buffer[start:position], records
+        yield (header.size, start, position), records
 
 
 def _blocks(buffer: Buffer, header: Header) -> Iterator[tuple[int, bytes] | AvroError]:

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from isal import isal_zlib
+
 from acai_jax.errors import AvroError, reason_of
 
 _MAX_WINDOW_BYTES: Final = 64 * 2**20
@@ -49,7 +51,7 @@ def _whole(stream: Any, payload: bytes, most: int) -> bytes | None:
 
 
 def _deflate(payload: bytes, most: int) -> bytes | None:
-    return _whole(zlib.decompressobj(-15), payload, most)
+    return _whole(isal_zlib.decompressobj(-15), payload, most)
 
 
 def _bzip2(payload: bytes, most: int) -> bytes | None:

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from acai_jax.alerts.avro_patterns import record_pattern
+from acai_jax.alerts.avro_patterns import record_pattern, stepper, taker
 from acai_jax.alerts.avro_varint import finish_varint
 from acai_jax.errors import AvroError, reason_of
 
@@ -34,6 +34,7 @@ _MAX_NAME_BYTES = 1_000
 _SHORTEST_RUN = 4  # fields of one kind, before looking at all of them at once pays
 _MAX_DEPTH = 12  # CPython allows 20 nested loops in one function
 _FIXED_BYTES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+_CODES = {"float": "f", "double": "d"}  # of struct
 
 RecordReader = Callable[[bytes, int], tuple[dict[str, Any], int]]
 """(block, position) -> (record, position after it)."""
@@ -47,7 +48,7 @@ def compile_schema(schema: bytes, wanted: frozenset[str] | None = None) -> Recor
         schema: the schema's JSON, as it stands in a container: a record, or a union of records.
         wanted: top-level fields to read, and of the records in them only the fields that hold no
             array, map or record; all else is stepped over. NAME.FIELD reads, of the records in
-            NAME, that field only. None reads everything.
+            NAME, that field only; "NAME." nothing but how many there are. None reads everything.
 
     Raises:
         AvroError: the schema is damaged, recursive, or larger than any alert's.
@@ -125,7 +126,7 @@ def _fixed_union_sizes(schema: Any) -> dict[int, int] | None:
 
 def _nullable_float(field: dict[str, Any]) -> tuple[str, int] | None:
     """(struct code, branch byte where there is a value) of a field that is a float or null."""
-    for kind, code in (("float", "f"), ("double", "d")):
+    for kind, code in _CODES.items():
         if field["type"] in (["null", kind], [kind, "null"]):
             return code, 2 * field["type"].index(kind)
     return None
@@ -334,10 +335,10 @@ class _Compiler:
             self.union(schema, depth, lambda t, d: f"{v} = {self.read(t, space, d)}")
         else:
             self.emit(depth, f"{v} = {'[]' if kind == 'array' else '{}'}")
-            with self.repeat(kind, schema, space, depth) as inner:
+            with self.repeat(kind, schema, space, depth) as (inner, n):
                 if kind == "array":
                     if self.only is not None:
-                        self.match_item(schema["items"], space, inner, self.only, v)
+                        self.match_items(schema["items"], space, inner, n, self.only, v)
                     self.emit(inner, f"{v}.append({self.read(schema['items'], space, inner)})")
                 else:
                     key = self.read("string", space, inner)
@@ -376,11 +377,11 @@ class _Compiler:
             else:
                 self.union(schema, depth, lambda t, d: self.step_over(t, space, d))
         else:
-            with self.repeat(kind, schema, space, depth) as inner:
+            with self.repeat(kind, schema, space, depth) as (inner, n):
                 if kind == "map":
                     self.step_over("string", space, inner)
                 else:
-                    self.match_item(schema["items"], space, inner)
+                    self.match_items(schema["items"], space, inner, n)
                 self.step_over(schema["items" if kind == "array" else "values"], space, inner)
 
     def step_over_run(self, sizes: dict[int, int], count: int, depth: int) -> None:
@@ -399,17 +400,18 @@ class _Compiler:
             self.emit(depth, f"{'el' if number else ''}if {run}: p += {size * count}")
         self.emit(depth, "else:", f" for _ in range({count}): {one_by_one}")
 
-    def match_item(
+    def match_items(
         self,
         schema: Any,
         space: str,
         depth: int,
+        n: str,
         wanted: Collection[str] = (),
         array: str | None = None,
     ) -> None:
-        """Emits code that steps over an array's item at once, if it is a record of plain fields.
+        """Emits code that takes many items of an array at once, if they are of plain fields.
 
-        What the expression does not match is read as all else is.
+        The first one that the expression does not match is read as all else is.
         """
         nodes = self.nodes
         found = record_pattern(schema, space, wanted, self.resolve)
@@ -417,12 +419,21 @@ class _Compiler:
         if found is None:
             return
         pattern, kinds = found
-        match = self.constant(re.compile(pattern, re.DOTALL).match)
-        self.emit(depth, f"m = {match}(b, p)", "if m:")
-        if array is not None:
-            items = (f"{n!r}: _{k}(b, m.start({i}))[0]" for i, (n, k) in enumerate(kinds, 1))
-            self.emit(depth + 1, f"{array}.append({{{', '.join(items)}}})")
-        self.emit(depth + 1, "p = m.end()", "continue")
+        if kinds:
+            unpack = struct.Struct("<" + "".join(_CODES[kind] for _, kind in kinds)).iter_unpack
+            values = [f"x{index}" for index in range(len(kinds))]
+            items = (f"{name!r}: {value}" for (name, _), value in zip(kinds, values, strict=True))
+            self.emit(
+                depth,
+                f"p, {n}, m = {self.constant(taker(pattern))}(b, p, {n})",
+                f"{array} += [{{{', '.join(items)}}} for {', '.join(values)}, "
+                f"in {self.constant(unpack)}(m)]",
+            )
+        else:
+            self.emit(depth, f"m, (p, {n}) = {n}, {self.constant(stepper(pattern))}(b, p, {n})")
+            if array is not None:
+                self.emit(depth, f"{array} += [{{}}] * (m - {n})")
+        self.emit(depth, f"if {n} == 0: break")
 
     def advance(self, size: int, depth: int) -> None:
         """Steps `size` bytes on, in one addition for a run of fixed-size fields."""
@@ -457,8 +468,11 @@ class _Compiler:
         self.emit(depth, "else: raise KeyError")
 
     @contextlib.contextmanager
-    def repeat(self, kind: str, schema: Any, space: str, depth: int) -> Iterator[int]:
-        """Opens the loops over an array's or map's blocks and items; yields the inner depth."""
+    def repeat(self, kind: str, schema: Any, space: str, depth: int) -> Iterator[tuple[int, str]]:
+        """Opens the loops over an array's or map's blocks and items.
+
+        Yields the inner depth, and the variable that says how many items are left.
+        """
         if depth > _MAX_DEPTH:
             raise AvroError("damaged Avro: its schema is nested too deeply")
         n = self.variable()
@@ -476,8 +490,8 @@ class _Compiler:
         self.emit(
             depth + 1,
             f"if left < 0: raise AvroError({message!r})",
-            f"for _ in range({n}):",
-            " pass",  # an item may take no code
+            f"while {n}:",
         )
-        yield depth + 2
+        yield depth + 2, n
+        self.emit(depth + 2, f"{n} -= 1")
         self.lines[cost] += f"left -= {n} * {max(self.nodes - before, 1)}"

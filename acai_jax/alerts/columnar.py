@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from acai_jax.alerts.foreign import NOT_AN_ALERT, TELLING, survey_of
 from acai_jax.alerts.packet import reject_of
 from acai_jax.errors import PacketError, Reject, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import SURVEYS
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def parquet_records(
         (some rows, the share of all rows that is read, about how many bytes the records take).
 
     Raises:
+        MissingPackageError: pyarrow is not installed.
         Exception: of many types, where the file has no sound footer.
     """
+    need("parquet")
     import pyarrow
     from pyarrow import parquet
 
@@ -130,12 +133,12 @@ def _columns_of_packets(metadata: "parquet.FileMetaData", schema: "pyarrow.Schem
     # of an array of records, a leaf has a path such as NAME.list.element.FIELD
     leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     for name in _ARRANGED_FROM if columns else ():
-        top, _, field = name.partition(".")
-        columns += [
-            leaf
-            for leaf in leaves
-            if leaf.partition(".")[0] == top and (not field or leaf.endswith(f".{field}"))
-        ]
+        top, dot, field = name.partition(".")
+        inner = [leaf for leaf in leaves if leaf.partition(".")[0] == top]
+        if field:
+            columns += [leaf for leaf in inner if leaf.endswith(f".{field}")]
+        else:
+            columns += inner[:1] if dot else inner  # one tells how many records there are
     return columns
 
 

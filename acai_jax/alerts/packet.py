@@ -350,6 +350,7 @@ def _stamp_data(record: Mapping[str, Any], name: str) -> bytes | None:
 
 
 def _history(rows: object, name: str) -> Rows:
-    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
-        raise PacketError(f"wrong type: {name} is not an array of records")
-    return tuple(rows)
+    # there may be a thousand, but of one type
+    if isinstance(rows, list | tuple) and all(issubclass(t, Mapping) for t in {*map(type, rows)}):
+        return tuple(rows)
+    raise PacketError(f"wrong type: {name} is not an array of records")

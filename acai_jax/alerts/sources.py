@@ -28,7 +28,15 @@ from acai_jax.alerts.packet import (
     skipped_fields,
     wanted_fields,
 )
-from acai_jax.errors import AcaiError, AvroError, PacketError, Reject, SourceError, reason_of
+from acai_jax.errors import (
+    AcaiError,
+    AvroError,
+    MissingPackageError,
+    PacketError,
+    Reject,
+    SourceError,
+    reason_of,
+)
 from acai_jax.text import printable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -70,6 +78,7 @@ class Encoded:
         source_bytes: how much of the source was read to get it, for progress bars.
         memory_bytes: about how much memory decoded records take.
         schema: of a framed message, as JSON.
+        stretch: of a large file, what belongs to this piece; None: all of it.
     """
 
     origin: str
@@ -78,6 +87,19 @@ class Encoded:
     source_bytes: int = 0
     memory_bytes: int = 0
     schema: bytes | None = None
+    stretch: avro.Stretch | None = None
+
+    def container(self) -> bytes:
+        """The Avro container that the content is, or whose path it is."""
+        if not isinstance(self.content, Path):
+            return cast(bytes, self.content)
+        if self.stretch is None:
+            return self.content.read_bytes()
+        head, start, end = self.stretch
+        with self.content.open("rb") as file:
+            found = file.read(head)
+            file.seek(start)
+            return found + file.read(end - start)
 
 
 def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacket | Reject]:
@@ -96,6 +118,7 @@ def read_alerts(paths: Paths, *, histories: bool = False) -> Iterator[AlertPacke
 
     Raises:
         SourceError: a path does not exist, or the only file is of no known kind.
+        MissingPackageError: a file is Parquet, and pyarrow is not installed.
 
     Example:
         >>> list(read_alerts("no_such_night.tar.gz"))
@@ -158,6 +181,8 @@ def encoded_alerts(paths: Paths, *, histories: bool = False) -> Iterator[Encoded
                     position = file.tell()
                     yield dataclasses.replace(encoded, source_bytes=position - before)
                     before = position
+        except MissingPackageError:
+            raise  # no fault of the file's
         except SourceError as error:
             if len(files) == 1:
                 raise
@@ -190,8 +215,7 @@ def _decoded(encoded: Encoded, histories: bool) -> Iterator[AlertPacket | Reject
         for record in content:
             yield record if isinstance(record, Reject) else packet_or_reject(record, origin)
         return
-    raw = content.read_bytes() if isinstance(content, Path) else content
-    for item in container_records(raw, histories=histories):
+    for item in container_records(encoded.container(), histories=histories):
         if isinstance(item, AvroError):
             yield Reject(str(item), origin=origin)
         else:
@@ -248,9 +272,12 @@ def _encoded_file(path: Path, file: io.BufferedIOBase, histories: bool) -> Itera
             yield Encoded(origin, path)
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-            for piece in _split(origin, buffer):
-                file.seek(min(size, file.tell() + len(cast(bytes, piece.content))))
-                yield piece
+            try:
+                for stretch, count in avro.container_stretches(buffer, _PIECE_BYTES):
+                    file.seek(stretch[-1])
+                    yield Encoded(origin, path, count, stretch=stretch)
+            except AvroError as error:
+                yield _rejected(origin, str(error))
     elif magic.startswith(b"PAR1"):
         size = os.fstat(file.fileno()).st_size
         for records, share, weight in parquet_records(path, origin, histories=histories):

@@ -12,7 +12,8 @@ import numpy as np
 from isal import isal_zlib
 from jaxtyping import Float32
 
-from acai_jax.errors import StampError, reason_of
+from acai_jax.errors import MissingPackageError, StampError, reason_of
+from acai_jax.extras import require
 from acai_jax.surveys import DEFAULT
 
 Image = Float32[np.ndarray, "h w"]
@@ -219,8 +220,10 @@ def _plain_shape(header: bytes) -> tuple[int, int] | None:
 
 
 def _decode_with_astropy(fits: bytes, side: int, *, variance: bool = False) -> Image:
-    from astropy.io import fits as astropy_fits
-
+    try:
+        astropy_fits = require("astropy.io.fits", "fits")
+    except MissingPackageError as error:
+        raise StampError(f"no plain FITS image, and {error}") from None
     if re.search(rb"NAXIS *= *\+?\d{4}", fits):  # astropy would look up each of the axes
         raise StampError("odd-shaped stamp: its header promises thousands of axes")
     with warnings.catch_warnings():

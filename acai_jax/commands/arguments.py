@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import tyro
 
 from acai_jax.commands.console import console
-from acai_jax.errors import AcaiError, SourceError
-from acai_jax.surveys import Preset
+from acai_jax.errors import UsageError
+from acai_jax.surveys import DEFAULT, Preset
+from acai_jax.surveys.base import Survey
 
 if TYPE_CHECKING:
     from acai_jax.evaluate.labelled import Source
@@ -25,6 +26,10 @@ class Model:
     `export`."""
     weights: Path | None = None
     """folder with the published .h5 files, for work without a network."""
+
+    def reads(self, survey: Survey) -> bool:
+        """Whether it may read a survey's alerts; the published one, the default, reads one's."""
+        return self.model != Model.model or survey is DEFAULT
 
     def load(self) -> "Scorer":
         """The model, and programs that earlier commands have compiled."""
@@ -53,9 +58,9 @@ class Sources:
     """share of the alerts that may be rejected, 0 to 1."""
 
     def check_sources(self) -> None:
-        """Raises a `SourceError` where none are named."""
+        """Raises a `UsageError` where none are named."""
         if not self.sources:
-            raise SourceError("no paths given: name files, archives or directories of alerts")
+            raise UsageError("no paths given: name files, archives or directories of alerts")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ class Decoding(Sources):
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise AcaiError("--workers takes 0 or more")
+            raise UsageError("--workers takes 0 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

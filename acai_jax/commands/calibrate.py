@@ -9,6 +9,7 @@ from rich.table import Table
 
 from acai_jax.commands.arguments import Labelled
 from acai_jax.commands.console import console, output, shown, stretches_progress
+from acai_jax.extras import need
 
 if TYPE_CHECKING:
     from acai_jax.evaluate.calibration import Calibration
@@ -30,6 +31,7 @@ class Calibrate(Labelled):
 
     def run(self) -> None:
         """Calibrates, saves, and prints the temperatures."""
+        need("dataset")
         from acai_jax.evaluate.calibration import calibrate
         from acai_jax.network.checkpoints import check_place, save_heads
 

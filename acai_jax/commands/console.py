@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acai_jax.archive import download
-from acai_jax.errors import AcaiError, NoAlertsError, RejectsError
+from acai_jax.errors import AcaiError, NoAlertsError, RejectsError, UsageError
 from acai_jax.processes import hearing_signals
 from acai_jax.score.columns import score_columns
 from acai_jax.surveys import survey_of_table
@@ -57,8 +57,8 @@ _MAX_LINE: Final = 20_000  # characters; a translated pipeline is one line
 def clear_errors() -> Iterator[None]:
     """Ends the process with one line, not a traceback, for what a user can mend.
 
-    The exit status is 1; 3 where there is nothing to fetch; 4 where too many alerts were rejected;
-    130 after Ctrl-C, 143 after SIGTERM.
+    The exit status is 1; 2 for a mistake on the command line; 3 where there is nothing to fetch; 4
+    where too many alerts were rejected; 130 after Ctrl-C, 143 after SIGTERM.
     """
     with hearing_signals():  # polars, which is imported by now, has its own handler
         try:
@@ -68,7 +68,8 @@ def clear_errors() -> Iterator[None]:
             sys.exit(3)
         except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
             console.print(Text("error: ", style="red") + shown(error), soft_wrap=True)
-            sys.exit(4 if isinstance(error, RejectsError) else 1)
+            statuses = {UsageError: 2, RejectsError: 4}
+            sys.exit(next((n for kind, n in statuses.items() if isinstance(error, kind)), 1))
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ def counting_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def scoring_progress(total_bytes: int) -> Iterator[Callable[[int, int, float], None]]:
     """Yields what is told (bytes of the sources just read, alerts so far, alerts a second)."""
     columns = (
-        TextColumn("scoring"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[alerts]} alerts, {task.fields[rate]}/s"),
@@ -93,9 +94,13 @@ def scoring_progress(total_bytes: int) -> Iterator[Callable[[int, int, float], N
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("scoring", total=total_bytes, alerts="0", rate="0")
+        task = bar.add_task("compiling", total=total_bytes, alerts="0", rate="0")
         yield lambda read, alerts, rate: bar.update(
-            task, advance=read, alerts=f"{alerts:,}", rate=f"{rate:,.0f}"
+            task,
+            advance=read,
+            description="scoring",
+            alerts=f"{alerts:,}",
+            rate=f"{rate:,.0f}",
         )
         bar.update(task, completed=total_bytes)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convert(Model):
-    """Convert the published Keras files to an Orbax checkpoint, with provenance."""
+    """Convert the published Keras files to an Orbax checkpoint; provenance goes along."""
 
     out: tyro.conf.Positional[Path]
     """folder of the checkpoint."""

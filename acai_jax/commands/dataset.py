@@ -8,6 +8,7 @@ import tyro
 from rich.table import Table
 
 from acai_jax.commands.console import console, output, records_progress, shown
+from acai_jax.extras import need
 
 if TYPE_CHECKING:
     from acai_jax.datasets.card import Card
@@ -24,6 +25,7 @@ class Dataset:
 
     def run(self) -> None:
         """Prints the card, and draws it."""
+        need("dataset", *(["report"] if self.out else []))
         from acai_jax.datasets.card import read_card
 
         with records_progress() as report:

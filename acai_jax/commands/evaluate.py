@@ -9,6 +9,7 @@ from rich.table import Table
 
 from acai_jax.commands.arguments import Labelled
 from acai_jax.commands.console import console, output, shown, stretches_progress
+from acai_jax.extras import need
 
 if TYPE_CHECKING:
     from acai_jax.evaluate.results import Evaluation
@@ -33,6 +34,7 @@ class Evaluate(Labelled):
 
     def run(self) -> None:
         """Evaluates, writes the report, and prints the figures of each head."""
+        need("dataset", "report")
         from acai_jax.evaluate.run import Model, evaluate
         from acai_jax.report.evaluation_page import write_report
         from acai_jax.score.scorer import enable_compilation_cache

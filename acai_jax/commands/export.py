@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Convert):
-    """Write heads as one safetensors file, which every command takes in place of a checkpoint."""
+    """Write heads as one safetensors file; every command takes it in place of a checkpoint."""
 
     out: tyro.conf.Positional[Path]
     """the file, NAME.safetensors."""

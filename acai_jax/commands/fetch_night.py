@@ -25,6 +25,9 @@ class FetchNight:
     base_url: str = nights.PUBLIC_ARCHIVE
     """where the archive's nights lie."""
 
+    def __post_init__(self) -> None:
+        nights.parse_night(self.date)
+
     def run(self) -> None:
         """Fetches the night, and prints where it lies."""
         night, first = nights.parse_night(self.date), nights.FIRST_SCORABLE

@@ -8,7 +8,8 @@ import polars as pl
 import tyro
 
 from acai_jax.commands.console import console, print_alerts, print_pass_rates, stretches_progress
-from acai_jax.errors import AcaiError, OutputError
+from acai_jax.errors import OutputError, UsageError
+from acai_jax.extras import need
 from acai_jax.stream.tables import scan_tables
 from acai_jax.surveys import survey_of_table
 from acai_jax.surveys.base import Survey
@@ -50,11 +51,13 @@ class Filter:
 
         out = self.out
         if [self.where, self.name, self.mongo].count(None) != 2:
-            raise AcaiError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
+            raise UsageError("give one of --where EXPRESSION, --name NAME and --mongo FILE")
         if self.alerts and self.report is None:
-            raise AcaiError("--alerts is for --report")
+            raise UsageError("--alerts is for --report")
+        if self.report is not None:
+            need("report")
         if out is not None and out.suffix not in (".parquet", ".csv"):
-            raise OutputError(f"{out} should end in .parquet or .csv")
+            raise UsageError(f"{out} should end in .parquet or .csv")
         if out is not None and out.exists() and not self.overwrite:
             raise OutputError(f"{out} exists: --overwrite replaces it")
         table = self.table

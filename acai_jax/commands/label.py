@@ -8,7 +8,8 @@ import tyro
 
 from acai_jax.classes import CLASSES
 from acai_jax.commands.console import console, stretches_progress
-from acai_jax.errors import LabelsError, SourceError
+from acai_jax.errors import SourceError
+from acai_jax.extras import need
 from acai_jax.processes import finishing
 
 
@@ -38,11 +39,7 @@ class Label:
 
     def run(self) -> None:
         """Serves the page until Ctrl-C."""
-        try:
-            import uvicorn as _uvicorn
-        except ImportError:
-            raise LabelsError('the page needs the extra "label": pip install ".[label]"') from None
-        del _uvicorn
+        need("label")
         from acai_jax.alerts.lookup import alerts_of_table
         from acai_jax.labelling.cards import Cards
         from acai_jax.labelling.queue import read_queue

@@ -11,6 +11,8 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"acai_jax {metadata.version('acai_jax')}")
         return
+    # workers' tracker tidies up after a process that a signal ended, and need not say so
+    sys.warnoptions.append("ignore:resource_tracker")
     with hearing_signals():
         from acai_jax.commands.subcommands import run  # takes a while, in which Ctrl-C is heard
 

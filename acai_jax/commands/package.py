@@ -11,14 +11,15 @@ from rich.text import Text
 from acai_jax.commands.arguments import Decoding
 from acai_jax.commands.console import console
 from acai_jax.datasets.splits import SPLITS
-from acai_jax.errors import DatasetError, Reject, RejectLimit
+from acai_jax.errors import DatasetError, Reject, RejectLimit, UsageError
+from acai_jax.extras import need
 from acai_jax.surveys import DEFAULT, Preset, find_survey
 from acai_jax.surveys.base import Survey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Package(Decoding):
-    """Package labelled alerts, or simulated ones, as a TFDS dataset in ArrayRecord files.
+    """Package labelled or simulated alerts as a TFDS dataset: ArrayRecord files.
 
     Exit status 4 says that every labelled alert was rejected, or more than --max-rejects allows;
     then the dataset is written all the same.
@@ -47,6 +48,7 @@ class Package(Decoding):
 
     def run(self) -> None:
         """Builds the dataset, and prints what is in it."""
+        need("dataset", *(["simulate"] if self.config == "simulated" else []))
         import tensorflow_datasets as tfds
         from absl import logging
 
@@ -55,9 +57,9 @@ class Package(Decoding):
 
         limit = RejectLimit(self.max_rejects)
         if self.config != "simulated" and (not self.sources or self.labels is None):
-            raise DatasetError(f"the config {self.config} takes paths of alerts, and --labels")
+            raise UsageError(f"the config {self.config} takes paths of alerts, and --labels")
         if self.config != "simulated" and (self.count is not None or self.seed is not None):
-            raise DatasetError("--count and --seed are for the config simulated")
+            raise UsageError("--count and --seed are for the config simulated")
         logging.set_verbosity(logging.ERROR)  # TFDS warns of configs that are not standard
         builder_type = builder_class(self._survey())
         if self.config not in builder_type.builder_configs:

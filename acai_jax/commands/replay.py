@@ -8,6 +8,7 @@ import tyro
 from acai_jax.commands.arguments import Sources
 from acai_jax.commands.console import console, replay_progress
 from acai_jax.errors import RejectLimit, StreamError
+from acai_jax.extras import need
 from acai_jax.processes import finishing
 from acai_jax.stream.settings import ReplaySettings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replay(Sources):
-    """Send alerts of a past night to a Kafka topic, each message as ZTF sends it.
+    """Send alerts of a past night to a Kafka topic: each message as ZTF sends it.
 
     Without --rate or --own-timing, as fast as the broker takes them. Ctrl-C and SIGTERM wait until
     the broker has confirmed what was sent; a second one exits at once. Credentials come from
@@ -29,6 +30,7 @@ class Replay(Sources):
 
     def run(self) -> None:
         """Sends the alerts, and prints what became of them."""
+        need("kafka")
         from acai_jax.stream.replay import replay
 
         self.check_sources()

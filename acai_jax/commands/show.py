@@ -11,7 +11,9 @@ import tyro
 from acai_jax.commands.arguments import Scoring
 from acai_jax.commands.console import console
 from acai_jax.errors import AcaiError, Reject, SourceError, reason_of
+from acai_jax.extras import need
 from acai_jax.surveys import Preset
+from acai_jax.surveys.base import Survey
 
 if TYPE_CHECKING:
     from acai_jax.alerts.packet import AlertPacket
@@ -31,16 +33,28 @@ class Show(Scoring):
 
     def run(self) -> None:
         """Draws the alert, and prints where."""
+        need("report")
         with _clear_errors():
             alert = _find_alert(self.path, self.candid)
-        scorer = self.load()
+        scorer = self._scorer(alert.survey)
         out = self.out or Path(f"{alert.alert_id}.png")
         out.parent.mkdir(parents=True, exist_ok=True)
         with _clear_errors():
-            _draw(alert, scorer, self.preset or scorer.bank.preset, out)
+            _draw(alert, scorer, self.preset, out)
         console.print(
             f"{out}: {alert.object_id}, {alert.survey.alert_id} {alert.alert_id}", soft_wrap=True
         )
+
+    def _scorer(self, survey: Survey) -> "Scorer | None":
+        """The model; by default, of what the published one does not read, the one that does."""
+        from acai_jax.network.exchange import shipped_model
+
+        if self.reads(survey):
+            return self.load()
+        name = shipped_model(survey)
+        scores = f"scores by {name}" if name else "no scores"
+        console.print(f"the published heads read no alerts of {survey.title}: {scores}")
+        return dataclasses.replace(self, model=name).load() if name else None
 
 
 @contextlib.contextmanager
@@ -69,9 +83,17 @@ def _find_alert(path: Path, alert_id: int | None) -> "AlertPacket":
     raise SourceError(f"no alert{wanted} in {path}")
 
 
-def _draw(alert: "AlertPacket", scorer: "Scorer", preset: Preset, out: Path) -> None:
+def _draw(alert: "AlertPacket", scorer: "Scorer | None", preset: Preset | None, out: Path) -> None:
+    from acai_jax.alerts.preprocess import check_preset
     from acai_jax.report.pictures import draw_alert
 
+    if scorer is None:
+        survey = alert.survey
+        chosen = preset or next(iter(survey.recipes))
+        check_preset(chosen, survey)
+        draw_alert(alert, {}, out, reason=f"no heads for {survey.title}", preset=chosen)
+        return
+    preset = preset or scorer.bank.preset
     row = scorer.score_packets([alert], preset).row(0, named=True)
     scores = {name: row[f"acai_{name}"] for name in scorer.bank.classes}
     source = row["drb_source"]

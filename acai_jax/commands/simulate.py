@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from acai_jax.commands.console import console, counting_progress
+from acai_jax.extras import need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Simulate:
 
     def run(self) -> None:
         """Simulates, and prints where the alerts lie."""
+        need("simulate")
         from acai_jax.simulate import DEFAULT_PROPORTIONS, write_alerts
 
         started = time.monotonic()

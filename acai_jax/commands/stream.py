@@ -6,6 +6,7 @@ import logging
 import tyro
 
 from acai_jax.commands.arguments import Model
+from acai_jax.extras import need
 from acai_jax.processes import finishing
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 
@@ -25,6 +26,7 @@ class Stream(Model):
 
     def run(self) -> None:
         """Streams, and logs how it goes."""
+        need("kafka")
         from acai_jax.stream.logs import show_logs
 
         client = ClientSettings(self.settings.kafka_config)

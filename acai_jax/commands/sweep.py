@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from acai_jax.commands.console import console
+from acai_jax.extras import need
 from acai_jax.sweep.search import Search
 from acai_jax.training.config import Config
 
@@ -21,6 +22,7 @@ class Sweep:
 
     def run(self) -> None:
         """Searches, and writes the report."""
+        need("sweep")
         from acai_jax.report.sweep_page import write_sweep_report
         from acai_jax.score.scorer import enable_compilation_cache
         from acai_jax.sweep.run import sweep

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from acai_jax.commands.console import console
+from acai_jax.extras import need
 from acai_jax.training.config import Config
 
 
@@ -18,6 +19,7 @@ class Train:
 
     def run(self) -> None:
         """Trains, and shows how it goes."""
+        need("train")
         from acai_jax.score.scorer import enable_compilation_cache
         from acai_jax.training.loop import train
 

@@ -55,7 +55,11 @@ class Calibration:
 def fit_temperature(
     logits: Float[np.ndarray, " n"], targets: Bool[np.ndarray, " n"]
 ) -> tuple[float, bool]:
-    """The temperature with the lowest binary cross-entropy: of sigmoid(logits / temperature).
+    r"""The temperature with the lowest binary cross-entropy: of sigmoid(logits / temperature).
+
+    For logits :math:`z_i` and targets :math:`t_i` it is the :math:`T` that minimises
+
+    .. math:: \frac{1}{n} \sum_i \left( \log(1 + e^{z_i / T}) - t_i z_i / T \right)
 
     It is a convex problem in 1 / temperature. Where all positives have logits above 0 and all
     negatives below, the solution is 0, and every score would be 0 or 1: the temperature is held at

@@ -88,7 +88,19 @@ class ReliabilityCurve(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """The figures of one head.
+    r"""The figures of one head.
+
+    With scores :math:`s_i` and targets :math:`t_i \in \{0, 1\}` of :math:`n` alerts, and
+    :math:`s^+`, :math:`s^-` those of a positive and a negative drawn at random,
+
+    .. math::
+
+        \mathrm{AUC} = P(s^+ > s^-) + \tfrac{1}{2} P(s^+ = s^-), \quad
+        \mathrm{Brier} = \frac{1}{n} \sum_i (s_i - t_i)^2, \quad
+        \mathrm{ECE} = \sum_k \frac{n_k}{n} \left| \bar{s}_k - \bar{t}_k \right|
+
+    where bin :math:`k` of the score has :math:`n_k` alerts, :math:`\bar{s}_k` is their mean score
+    and :math:`\bar{t}_k` the share of positives among them.
 
     Attributes:
         fnr: false-negative rate at each of `THRESHOLDS`: missed positives, as a share of all.
@@ -318,7 +330,11 @@ def _share(
 
 
 def mcnemar(first_right: int, second_right: int) -> float:
-    """McNemar's exact test: could two classifiers that differ be equally good?
+    r"""McNemar's exact test: could two classifiers that differ be equally good?
+
+    Of :math:`n = a + b` alerts on which they differ, :math:`a` and :math:`b` right each,
+
+    .. math:: p = \min\left(1, 2^{1-n} \sum_{i=0}^{\min(a, b)} \binom{n}{i}\right)
 
     Args:
         first_right: alerts that only the first calls right.

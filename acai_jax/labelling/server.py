@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from acai_jax.classes import CLASS_NAMES, CLASSES
 from acai_jax.datasets.splits import stable_hash
-from acai_jax.errors import AcaiError, LabelsError, OutputError
+from acai_jax.errors import AcaiError, LabelsError, OutputError, UsageError
 from acai_jax.labelling.cards import Cards
 from acai_jax.labelling.guard import Guard, new_token
 from acai_jax.labelling.queue import asked_of
@@ -107,7 +107,7 @@ class Session:
         title: str = "Label alerts",
     ) -> None:
         if not 0 <= overlap <= 1:
-            raise LabelsError("--overlap takes a share, 0 to 1")
+            raise UsageError("--overlap takes a share, 0 to 1")
         self.survey = survey_of_table(queue.columns)
         self.choices = choices_of(labels)
         self.labeller, self.title = _name(labeller), title

@@ -30,7 +30,7 @@ class BraaiStandIn:
         >>> from acai_jax.surveys import SURVEYS
         >>> features, triplets = np.full((1, 25), np.nan), np.zeros((1, 63, 63, 3), np.float32)
         >>> BraaiStandIn("/no/such/folder").fill(features, triplets, SURVEYS["ztf"])[1]
-        'null feature: drb, and braai cannot stand in: no braai_d6_m9.h5 in /no/such/folder'
+        'null feature: drb, and braai cannot stand in: not in /no/such/folder: braai_d6_m9.h5'
     """
 
     def __init__(self, weights_dir: str | os.PathLike[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from acai_jax.files import write_file
 from acai_jax.network.bank import HeadBank
 from acai_jax.network.description import describe, described_bank
 from acai_jax.network.head import head_weights
+from acai_jax.surveys.base import Survey
 from acai_jax.text import printable
 
 SUFFIX: Final = ".safetensors"
@@ -86,6 +87,18 @@ def shipped_models() -> tuple[str, ...]:
     """
     names = (Path(file.name) for file in _SHIPPED.iterdir())
     return tuple(sorted(name.stem for name in names if name.suffix == SUFFIX))
+
+
+def shipped_model(survey: Survey) -> str | None:
+    """The name of the one of them that reads a survey's alerts; None if there is none.
+
+    Example:
+        >>> from acai_jax.surveys import DEFAULT
+        >>> shipped_model(DEFAULT)
+        'ztf-simulated'
+    """
+    name = f"{survey.name}-simulated"
+    return name if name in shipped_models() else None
 
 
 def load_shipped(name: str) -> HeadBank:

@@ -138,12 +138,18 @@ class Head(nnx.Module):
 
     def _block(self, index: int, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
         """Two convolutions and a pool, on a CPU in the faster form where there is one."""
-        if jax.default_backend() == "cpu" and has_fast_blocks(self.config):
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu and has_fast_blocks(self.config):
             return fast_cpu_block(block_weights(head_weights(self), index), x)
         activation = _ACTIVATIONS[self.config.activation]
-        for conv in self.convs[index : index + 2]:
-            x = activation(conv(x))
-        return max_pool_2x2(x)
+
+        def plain(x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
+            for conv in self.convs[index : index + 2]:
+                x = activation(conv(x))
+            return max_pool_2x2(x)
+
+        # an accelerator computes images again sooner than it fetches them from its memory
+        return plain(x) if on_cpu else jax.checkpoint(plain)(x)
 
     def classify(
         self,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from acai_jax.network.accelerated_gradients import accelerated_separable_conv
 from acai_jax.network.separable import separable_conv
 from acai_jax.surveys import DEFAULT
 from acai_jax.surveys.base import Inputs
@@ -33,7 +34,9 @@ class SeparableConv(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q o"]:
         """The convolution, without activation."""
         weights = (self.depthwise[...], self.pointwise[...], self.bias[...])
-        return separable_conv(x, *weights, self.precision)
+        on_cpu = jax.default_backend() == "cpu"
+        conv = separable_conv if on_cpu else accelerated_separable_conv
+        return conv(x, *weights, self.precision)
 
 
 class Constant(nnx.Variable):

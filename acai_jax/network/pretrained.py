@@ -1,9 +1,10 @@
 """The published Keras weights: found or downloaded, verified, and read by h5py alone."""
 
 import dataclasses
+import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,14 +119,17 @@ def load_published(
     Example:
         >>> load_published("no_such_folder")
         Traceback (most recent call last):
-        acai_jax.errors.WeightsError: no acai_h.d1_dnn_20201130.h5 in no_such_folder
+        acai_jax.errors.WeightsError: not in no_such_folder: acai_h.d1_dnn_20201130.h5, \
+acai_o.d1_dnn_20201130.h5, acai_n.d1_dnn_20201130.h5, acai_v.d1_dnn_20201130.h5, \
+acai_b.d1_dnn_20201130.h5, and for alerts without drb braai_d6_m9.h5
 
     Source: https://github.com/dmitryduev/acai (MIT).
     """
     if generation not in GENERATIONS:
         raise WeightsError(f"no generation {generation!r}; known: {', '.join(GENERATIONS)}")
     files = GENERATIONS[generation]
-    heads = stack_heads([read_head(published_path(files[c], weights_dir)) for c in CLASSES])
+    paths = published_paths([files[c] for c in CLASSES], weights_dir)
+    heads = stack_heads([read_head(path) for path in paths])
     provenance = {
         c: {"version": files[c].version, "source": files[c].url, "sha256": files[c].sha256}
         for c in CLASSES
@@ -146,7 +150,7 @@ def load_braai(weights_dir: str | os.PathLike[str] | None = None) -> Braai:
         beside = Path(weights_dir).resolve().parent / "braai"
         if not (Path(weights_dir) / BRAAI_FILE.name).exists() and beside.is_dir():
             weights_dir = beside
-    path = published_path(BRAAI_FILE, weights_dir)
+    (path,) = published_paths([BRAAI_FILE], weights_dir)
     layers = read_keras_weights(path)
     braai = nnx.eval_shape(lambda: Braai(rngs=nnx.Rngs(0)))
     names = {f"{layer}.{name}": array for layer, w in layers.items() for name, array in w.items()}
@@ -219,26 +223,48 @@ def cache_folder() -> Path:
     return Path(folder) if folder else platformdirs.user_cache_path("acai_jax")
 
 
-def published_path(file: PublishedFile, weights_dir: str | os.PathLike[str] | None) -> Path:
-    """The path of a verified copy of a published file, downloaded if need be.
+def published_paths(
+    files: Sequence[PublishedFile], weights_dir: str | os.PathLike[str] | None
+) -> list[Path]:
+    """The paths of verified copies of published files, downloaded if need be.
 
     Raises:
-        WeightsError: it is not in `weights_dir`, cannot be downloaded, or fails its SHA-256.
+        WeightsError: some are not in `weights_dir`, cannot be downloaded, or fail their SHA-256;
+            all that are missing are named at once.
     """
+    folder = cache_folder() if weights_dir is None else Path(weights_dir)
+    paths = [folder / file.name for file in files]
     if weights_dir is None:
-        path = cache_folder() / file.name
         try:
-            download(file.url, path, lambda found: _check(found, file))
+            for file, path in zip(files, paths, strict=True):
+                download(file.url, path, functools.partial(_check, file=file))
         except (DownloadError, WeightsError) as error:
             raise WeightsError(
-                f"{error}. Fetch {file.name} by other means and name its folder with --weights"
+                f"{error}. Fetch {_missing(files, folder)} by other means into {folder}, or all of "
+                "them into a folder that --weights names"
             ) from None
-        return path
-    path = Path(weights_dir) / file.name
-    if not path.is_file():
-        raise WeightsError(f"no {file.name} in {weights_dir}")
-    _check(path, file)
-    return path
+        return paths
+    if not all(path.is_file() for path in paths):
+        raise WeightsError(f"not in {folder}: {_missing(files, folder)}")
+    for file, path in zip(files, paths, strict=True):
+        _check(path, file)
+    return paths
+
+
+def _missing(files: Sequence[PublishedFile], folder: Path) -> str:
+    """The names of files that a folder lacks, and of what early schemas need beside them."""
+
+    def lacks(file: PublishedFile) -> bool:
+        try:
+            _check(folder / file.name, file)
+        except (WeightsError, OSError):
+            return True
+        return False
+
+    names = [file.name for file in files if lacks(file)]
+    if BRAAI_FILE not in files and lacks(BRAAI_FILE):
+        names.append(f"and for alerts without drb {BRAAI_FILE.name}")
+    return ", ".join(names)
 
 
 def _check(path: Path, file: PublishedFile) -> None:

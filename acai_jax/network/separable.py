@@ -3,8 +3,8 @@
 The image half of each head is two blocks of two 'valid' 3x3 separable convolutions with relu, each
 block followed by 2x2 max pooling, and then a global average over the pixels. The plain form
 (`separable_conv`, `max_pool_2x2`) is written for one head, is differentiable, and is the path for
-accelerators. `fast_cpu_features` gives the same features on a CPU, without gradients; those have a
-file of their own, `separable_gradients`.
+accelerators, where its gradient is that of `accelerated_gradients`. `fast_cpu_features` gives the
+same features on a CPU, without gradients; those have a file of their own, `separable_gradients`.
 
 What makes the fast form fast, in order of effect: each step is compiled as a loop of its own
 (`fence`); alerts pass in chunks whose intermediate images stay in a core's L2 cache; pointwise

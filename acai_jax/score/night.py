@@ -47,6 +47,7 @@ def score_night(
     Raises:
         SourceError: a path does not exist, or is of no known kind.
         OutputError: as for `PartWriter`.
+        UsageError: `out` is no .parquet file, or both `resume` and `overwrite` are given.
 
     Example:
         >>> kinds = score_night(scorer, "night.tar.gz", "scores.parquet")  # doctest: +SKIP

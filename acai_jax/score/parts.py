@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from acai_jax.errors import OutputError
+from acai_jax.errors import OutputError, UsageError
 from acai_jax.files import lock_folder, put_in_place, sync, write_atomically, write_file
 from acai_jax.score.columns import REASON_KIND
 
@@ -225,14 +225,14 @@ def _is_readable(part: Path) -> bool:
 
 
 def check_output(out: str | os.PathLike[str], *, resume: bool, overwrite: bool) -> None:
-    """Raises an `OutputError` if a run may not write to `out`, before any work is done."""
+    """Raises an `AcaiError` if a run may not write to `out`, before any work is done."""
     out = Path(out)
     if out.suffix != ".parquet":
-        raise OutputError(f"{out} should end in .parquet")
+        raise UsageError(f"{out} should end in .parquet")
     if out.is_dir():
         raise OutputError(f"{out} is a folder")
     if resume and overwrite:
-        raise OutputError("--resume and --overwrite exclude each other")
+        raise UsageError("--resume and --overwrite exclude each other")
     for found in (out, _parts_folder(out)):
         if found.exists() and not (resume or overwrite):
             raise OutputError(f"{found} exists: --resume goes on with it, --overwrite replaces it")

@@ -4,6 +4,8 @@ import collections
 import functools
 import itertools
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, cast
@@ -69,6 +71,10 @@ class Scorer:
         self._leaves: list[Array] = leaves
         self.compiled_batches: list[int] = []
         """Batch sizes compiled so far; constant once `warm_up` has run."""
+        self.compile_seconds = 0.0
+        """How long that took, each time with one run."""
+        self._ready: set[int] = set()
+        self._compiling = threading.Lock()
 
         def forward(leaves: list[Array], features: Array, triplets: Array) -> Array:
             self.compiled_batches.append(len(features))  # runs when traced, not when called
@@ -250,7 +256,15 @@ class Scorer:
         size = next(size for size in self._batches if size >= count)
         if size > count:
             features, triplets = pad_rows(features, size), pad_rows(triplets, size)
-        return np.asarray(self._forward(self._leaves, features, triplets))[:count]
+        if size in self._ready:
+            return np.asarray(self._forward(self._leaves, features, triplets))[:count]
+        with self._compiling:  # two threads compile a size once, and its time counts once
+            started, first = time.monotonic(), size not in self._ready
+            scores = np.asarray(self._forward(self._leaves, features, triplets))[:count]
+            if first:
+                self.compile_seconds += time.monotonic() - started
+                self._ready.add(size)
+        return scores
 
     def _score_prepared(self, prepared: prepare.Prepared, preset: Preset) -> pl.DataFrame:
         columns, features = prepared.columns, prepared.features

@@ -16,7 +16,7 @@ import numpy as np
 
 from acai_jax import workers
 from acai_jax.classes import CLASSES
-from acai_jax.errors import AcaiError, OutputError
+from acai_jax.errors import OutputError, UsageError
 from acai_jax.simulate import lsst_packets, lsst_schema, schema402
 from acai_jax.simulate.alert import SimulatedAlert
 from acai_jax.simulate.packets import object_packets
@@ -63,17 +63,17 @@ def plan_objects(
     """Which objects make up `count` alerts.
 
     Raises:
-        AcaiError: the proportions name an unknown class or are no proportions.
+        UsageError: the proportions name an unknown class or are no proportions.
     """
     if not 1 <= count < _CANDIDS_PER_SEED:
-        raise AcaiError(f"count is {count}, not from 1 to {_CANDIDS_PER_SEED - 1}")
+        raise UsageError(f"count is {count}, not from 1 to {_CANDIDS_PER_SEED - 1}")
     if not 0 <= seed < _SEEDS:
-        raise AcaiError(f"seed is {seed}, not from 0 to {_SEEDS - 1}")
+        raise UsageError(f"seed is {seed}, not from 0 to {_SEEDS - 1}")
     shares = np.array([float(proportions.get(c, 0)) for c in CLASSES])
     if unknown := set(proportions) - set(CLASSES):
-        raise AcaiError(f"unknown class {sorted(unknown)[0]!r}; known: {', '.join(CLASSES)}")
+        raise UsageError(f"unknown class {sorted(unknown)[0]!r}; known: {', '.join(CLASSES)}")
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise AcaiError("proportions are numbers from 0 up, and one at least is larger")
+        raise UsageError("proportions are numbers from 0 up, and one at least is larger")
     shares /= shares.sum()
     rng = np.random.default_rng((seed, 0))
     given = np.zeros(len(CLASSES))
@@ -109,7 +109,7 @@ def simulate_packets(
         other in time.
 
     Raises:
-        AcaiError: a class is unknown, or the numbers make no sense.
+        UsageError: a class is unknown, or the numbers make no sense.
 
     Example:
         >>> label, kind, record = next(simulate_packets(1, seed=3, proportions={"o": 1.0}))
@@ -123,7 +123,7 @@ def simulate_packets(
 
 def _simulator(survey: str) -> _Simulator:
     if survey not in _SIMULATORS:
-        raise AcaiError(f"no simulation of {survey!r:.40}; there are: {', '.join(_SIMULATORS)}")
+        raise UsageError(f"no simulation of {survey!r:.40}; there are: {', '.join(_SIMULATORS)}")
     return _SIMULATORS[survey]
 
 
@@ -174,7 +174,7 @@ def write_alerts(
         progress: is told the number of alerts in each file that is done.
 
     Raises:
-        AcaiError: the numbers make no sense.
+        UsageError: the numbers make no sense.
         OutputError: the folder holds alerts already.
 
     Example:
@@ -184,7 +184,7 @@ def write_alerts(
         'oid,candid,label'
     """
     if not 0 <= label_noise <= 1:
-        raise AcaiError(f"label noise is {label_noise}, not a share from 0 to 1")
+        raise UsageError(f"label noise is {label_noise}, not a share from 0 to 1")
     _simulator(survey)
     plans = plan_objects(count, seed, proportions)
     target, labels = Path(folder) / "alerts", Path(folder) / "labels.csv"

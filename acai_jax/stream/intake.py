@@ -104,9 +104,13 @@ class Intake(Generic[T]):
         self.assigned = None
         self._ended.clear()
 
-    def end(self, place: Place) -> None:
-        """A partition has no more messages for now."""
+    def end(self, place: Place, offset: int) -> None:
+        """A partition has no more messages for now, up to this offset.
+
+        The end of a transaction has an offset, too, and is no message.
+        """
         self._ended.add(place)
+        self._taken[place] = offset
 
     def at_end(self) -> bool:
         """Whether no partition that is ours has more messages."""

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.settings import ClientSettings, StreamSettings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ Offsets = dict[Place, int]
 
 _CONNECT_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 2.0
+_TRANSACTION_MS: Final = 20_000  # for so long one that a crash left open keeps readers waiting
 _QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
 # what an operator has to mend; waiting would not
 _REFUSALS: Final = (
@@ -38,7 +39,7 @@ _REFUSALS: Final = (
 
 def code(name: str) -> int:
     """Number of one of librdkafka's error codes."""
-    return getattr(require("confluent_kafka").KafkaError, name)
+    return getattr(require("confluent_kafka", "kafka").KafkaError, name)
 
 
 class Connection:
@@ -79,13 +80,14 @@ class Connection:
             **self._client.values,
             "bootstrap.servers": self._servers,
             "group.id": settings.group,
-            "auto.offset.reset": settings.start,
+            "auto.offset.reset": "error",  # the reader decides, and tells
+            "isolation.level": "read_committed",  # of the group's offsets, too
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "enable.partition.eof": settings.until_end,
+            "enable.partition.eof": True,
             "on_commit": on_commit,
         }
-        consumer = self._make(require("confluent_kafka").Consumer, config)
+        consumer = self._make(require("confluent_kafka", "kafka").Consumer, config)
         self._reach(consumer.list_topics, lambda: consumer.poll(0))
         return consumer
 
@@ -99,13 +101,14 @@ class Connection:
             KafkaException: the brokers have no transactions for us, or not now.
         """
         config = {
+            "transaction.timeout.ms": _TRANSACTION_MS,
             **self._client.connection(),
             "bootstrap.servers": self._servers,
             "transactional.id": transactional_id,
             "linger.ms": 5,
             "compression.type": "lz4",
         }
-        producer = self._make(require("confluent_kafka").Producer, config)
+        producer = self._make(require("confluent_kafka", "kafka").Producer, config)
         producer.init_transactions(_CONNECT_SECONDS)
         return producer
 
@@ -118,29 +121,39 @@ class Connection:
         Raises:
             StreamError: as for `consumer`.
         """
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         producer = self._make(kafka.Producer, self._overridden(config))
         self._reach(producer.list_topics, lambda: producer.poll(0))
         return producer
 
     def administrator(self) -> "AdminClient":
         """A client that makes topics."""
-        return self._make(require("confluent_kafka.admin").AdminClient, self._overridden({}))
+        return self._make(
+            require("confluent_kafka.admin", "kafka").AdminClient, self._overridden({})
+        )
 
     def committed(self, group: str, places: Iterable[Place]) -> Offsets:
-        """Offsets that a group has committed.
+        """Offsets that a group has committed; none of a transaction that may yet be undone.
 
         Raises:
             KafkaException: the brokers do not say.
         """
-        kafka = require("confluent_kafka")
-        connection = {**self._client.connection(), "bootstrap.servers": self._servers}
-        admin = require("confluent_kafka.admin").AdminClient(connection, logger=self._logger)
-        wanted = [kafka.TopicPartition(*place) for place in places]
-        asked = admin.list_consumer_group_offsets(
-            [kafka.ConsumerGroupTopicPartitions(group, wanted)], request_timeout=_CONNECT_SECONDS
-        )
-        found = asked[group].result(_CONNECT_SECONDS).topic_partitions
+        kafka = require("confluent_kafka", "kafka")
+        config = {
+            **self._client.connection(),
+            "bootstrap.servers": self._servers,
+            "group.id": group,
+            "isolation.level": "read_committed",
+        }
+        # asked by an administrator, librdkafka 2.16 crashes where the group's broker has changed
+        consumer = self._make(kafka.Consumer, config)
+        try:
+            wanted = [kafka.TopicPartition(*place) for place in places]
+            found = consumer.committed(wanted, timeout=_CONNECT_SECONDS)
+        finally:
+            consumer.close()
+        for error in (p.error for p in found if p.error is not None):
+            raise kafka.KafkaException(error)
         return {(p.topic, p.partition): p.offset for p in found}
 
     def explain(self, error: Exception) -> str:
@@ -173,7 +186,7 @@ class Connection:
         return {**config, **self._client.values, "bootstrap.servers": self._servers}
 
     def _make(self, kind: Callable[..., Any], config: dict[str, Any]) -> Any:
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         config = {**config, "error_cb": self.on_error}
         try:
             return kind(config, logger=self._logger)
@@ -181,7 +194,7 @@ class Connection:
             raise StreamError(f"Kafka settings: {self.explain(error)}") from None
 
     def _reach(self, list_topics: Callable[..., Any], poll: Callable[[], object]) -> None:
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         deadline = time.monotonic() + _CONNECT_SECONDS
         while True:
             try:
@@ -212,7 +225,7 @@ def existing_topics(consumer: "Consumer") -> set[str]:
 
 def partitions(offsets: Mapping[Place, int]) -> list[Any]:
     """(topic, partition) -> offset, as the client wants it."""
-    partition = require("confluent_kafka").TopicPartition
+    partition = require("confluent_kafka", "kafka").TopicPartition
     return [partition(topic, number, offset) for (topic, number), offset in offsets.items()]
 
 

@@ -140,8 +140,7 @@ class Stream:
         """In the writing thread: messages, and the offsets of their batch with them."""
         assert self._sender is not None
         trying = functools.partial(self._keep_trying, entry)
-        # some brokers forget the offsets of a transaction that has no messages
-        if messages and not self._sender.send(messages, entry.offsets, group, trying):
+        if not self._sender.send(messages, entry.offsets, group, trying):
             self._ledger.leave(entry)
 
     def _keep_trying(self, entry: Entry) -> bool:
@@ -162,13 +161,14 @@ class Stream:
             self._health.beat()
         while self._under_way and self._under_way[0].done():
             self._enter_next()
-        if offsets := self._ledger.to_commit():
+        # beside transactions, a commit that is late would undo what a later one has committed
+        if self._sender is None and (offsets := self._ledger.to_commit()):
             self._reader.commit(offsets)
 
     def _finish(self) -> None:
         """Finishes all that is in hand and under way, and commits it."""
         self._drain()
-        if offsets := self._ledger.to_commit_at_last():
+        if self._sender is None and (offsets := self._ledger.to_commit_at_last()):
             self._reader.commit_and_wait(offsets)
 
     def _drain(self) -> None:

@@ -6,7 +6,6 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from acai_jax.alerts import avro
@@ -75,7 +74,7 @@ def _messages(encoded: Encoded) -> Iterator[Message | Reject]:
             yield record if isinstance(record, Reject) else _message(record, origin)
     else:
         try:
-            yield from _cut(content.read_bytes() if isinstance(content, Path) else content, origin)
+            yield from _cut(encoded.container(), origin)
         except Exception as error:
             yield Reject(reason_of(error), origin=origin)
 

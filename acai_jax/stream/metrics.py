@@ -11,7 +11,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 
 from acai_jax.errors import Reject, StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -27,7 +27,7 @@ class Metrics:
     """Counts what a stream does.
 
     Raises:
-        StreamError: prometheus-client is not installed.
+        MissingPackageError: prometheus-client is not installed.
 
     Example:
         >>> metrics = Metrics()
@@ -37,7 +37,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        prometheus = require("prometheus_client")
+        prometheus = require("prometheus_client", "kafka")
         self.registry = prometheus.CollectorRegistry()
         self._kinds: set[str] = set()
 
@@ -134,7 +134,7 @@ class MetricsServer:
     def __init__(
         self, metrics: Metrics, sound: Callable[[], bool], address: str, port: int
     ) -> None:
-        exposition = require("prometheus_client").make_wsgi_app(metrics.registry)
+        exposition = require("prometheus_client", "kafka").make_wsgi_app(metrics.registry)
 
         def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
             path = environ.get("PATH_INFO")

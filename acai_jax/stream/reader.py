@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.intake import Intake
 from acai_jax.stream.kafka import (
     Connection,
@@ -28,6 +28,7 @@ log: Final = logging.getLogger("acai_jax.stream")
 _MESSAGES_AT_ONCE: Final = 32
 _TICK_SECONDS: Final = 0.1
 _CLOSE_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 10.0
 
 
 class Hooks(NamedTuple):
@@ -74,6 +75,9 @@ class Reader:
         self._hooks = hooks
         self._topics: tuple[str, ...] = ()
         self._missing: set[str] = set()
+        self._there: set[str] = set()
+        self._gone: set[Place] = set()
+        self._join_again = False
         self._consumer: Consumer = connection.consumer(
             settings, lambda error, _: hooks.committed(error)
         )
@@ -86,7 +90,7 @@ class Reader:
         Raises:
             StreamError: one is missing, and will not come by itself.
         """
-        there = existing_topics(self._consumer)
+        there = self._there = existing_topics(self._consumer)
         settings = self._settings
         wanted = settings.topics or night_topics(self._survey, _today(), settings.programid)
         missing = [topic for topic in wanted if topic not in there]
@@ -133,10 +137,16 @@ class Reader:
             else:
                 offset = int(message.offset() or 0)
                 self._intake.take(message, _place(message), offset, len(message))
+        if self._join_again:
+            self._join_again = False
+            self._consumer.unsubscribe()
+            self.subscribe()
 
     def _take_error(self, message: "Message", error: Any) -> None:
         if error.code() == code("_PARTITION_EOF"):
-            self._intake.end(_place(message))
+            self._intake.end(_place(message), int(message.offset() or 0))
+        elif error.code() == code("_AUTO_OFFSET_RESET"):
+            self._take_reset(_place(message), message.offset())
         elif error.code() in (code("UNKNOWN_TOPIC_OR_PART"), code("_UNKNOWN_TOPIC")):
             if message.topic() not in self._missing:
                 self._missing.add(str(message.topic()))
@@ -145,6 +155,14 @@ class Reader:
             raise StreamError(f"cannot read: {self._connection.explain(Exception(error))}")
         else:
             self._connection.say_once(self._connection.explain(Exception(error)))
+
+    def _take_reset(self, place: Place, offset: int | None) -> None:
+        """Has a partition begin again, of which the brokers do not have what is to come next."""
+        if offset is not None:  # else some transaction was open when the partition came
+            told = "%s[%d]: the brokers no longer have offset %d: going on at the oldest they have"
+            log.warning(told, *place, offset)
+            self._gone.add(place)
+        self._join_again = True  # the client lets nobody seek where it has given up
 
     def hold(self) -> None:
         """Lets nothing more come; `take` still tells the brokers that we are alive."""
@@ -179,7 +197,7 @@ class Reader:
         """Commits offsets; says so if that is not to be."""
         try:
             self._consumer.commit(offsets=partitions(offsets), asynchronous=False)
-        except require("confluent_kafka").KafkaException as error:
+        except require("confluent_kafka", "kafka").KafkaException as error:
             why = self._connection.explain(error)
             log.warning("offsets are not committed; these alerts will come again: %s", why)
 
@@ -197,11 +215,29 @@ class Reader:
     def _on_assign(self, consumer: "Consumer", given: list[Any]) -> None:
         self._intake.assign((p.topic, p.partition) for p in given)
         self._hooks.assigned()
+        self._begin(consumer, given)
+        consumer.assign(given)
         if self._intake.holding:
-            consumer.assign(given)
             self._pause(self._intake.hold())
         names = ", ".join(f"{p.topic}[{p.partition}]" for p in given)
         log.info("partitions: %s", names or "none")
+
+    def _begin(self, consumer: "Consumer", given: list[Any]) -> None:
+        """Says where to begin in partitions of which the group has read nothing."""
+        kafka = require("confluent_kafka", "kafka")
+        try:
+            known = consumer.committed(given, timeout=_ANSWER_SECONDS) if given else []
+        except kafka.KafkaException:
+            return  # the client itself goes on asking
+        for partition, found in zip(given, known, strict=True):
+            place = partition.topic, partition.partition
+            if place in self._gone:
+                partition.offset = kafka.OFFSET_BEGINNING
+            elif found.error is None and found.offset < 0:
+                # of a topic that has come since then, all is news
+                latest = self._settings.start == "latest" and partition.topic in self._there
+                partition.offset = kafka.OFFSET_END if latest else kafka.OFFSET_BEGINNING
+        self._gone.clear()
 
     def _on_revoke(self, _: "Consumer", given: list[Any]) -> None:
         self._hooks.revoked()

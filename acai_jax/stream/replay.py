@@ -14,7 +14,7 @@ import numpy as np
 
 from acai_jax.alerts.sources import Paths, source_files
 from acai_jax.errors import Reject, StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.kafka import Connection, code
 from acai_jax.stream.messages import Message, alert_messages
 from acai_jax.stream.settings import ClientSettings, ReplaySettings
@@ -179,7 +179,7 @@ class _Sender:
         self._topic = topic
         self._partition = itertools.cycle(range(partitions))
         self._result = result
-        self._kafka = require("confluent_kafka")
+        self._kafka = require("confluent_kafka", "kafka")
         self._hopeless = False
 
     def wait(self, seconds: float, stop: threading.Event) -> bool:
@@ -229,13 +229,13 @@ class _Sender:
 
 def _make_topic(connection: Connection, producer: "Producer", settings: ReplaySettings) -> int:
     """Makes the topic if it is not there; returns the number of its partitions."""
-    kafka = require("confluent_kafka")
+    kafka = require("confluent_kafka", "kafka")
     topic, wanted = settings.topic, settings.partitions
     try:
         found = _partitions(producer, topic)
         if found == 0:
             found = wanted = wanted or 1
-            new = require("confluent_kafka.admin").NewTopic(topic, wanted)
+            new = require("confluent_kafka.admin", "kafka").NewTopic(topic, wanted)
             administrator = connection.administrator()
             for made in administrator.create_topics([new]).values():
                 made.result(_METADATA_SECONDS)

@@ -1,5 +1,6 @@
 """Messages and the offsets behind them, in one transaction: scores for a topic, exactly once."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from acai_jax.errors import StreamError
-from acai_jax.stream.extra import require
+from acai_jax.extras import require
 from acai_jax.stream.kafka import Connection, Offsets, code, in_time, partitions
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class TransactionalSender:
         self._connection = connection
         self._group = group
         self._name = name
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         try:
             self._producer: Producer | None = connection.producer(name)
             for topic in topics:
@@ -77,7 +78,7 @@ class TransactionalSender:
         Raises:
             StreamError: the brokers refuse it.
         """
-        kafka = require("confluent_kafka")
+        kafka = require("confluent_kafka", "kafka")
         lost = {code(name) for name in _LOST}
         while True:
             reason, why = None, ""
@@ -92,6 +93,7 @@ class TransactionalSender:
                 why = f"no answer in {_ATTEMPT_SECONDS:.0f} s"
             self._producer = None
             if reason is not None and reason.code() in lost:
+                self._undo()
                 return False
             if reason is not None and self._connection.refuses(reason) and not reason.fatal():
                 raise StreamError(f"cannot send scores: {why}")
@@ -121,6 +123,12 @@ class TransactionalSender:
         producer.commit_transaction()
         return producer
 
+    def _undo(self) -> None:
+        """Undoes what is open now, not once its time is out: until then readers wait for it."""
+        renew = functools.partial(self._connection.producer, self._name)
+        with contextlib.suppress(require("confluent_kafka", "kafka").KafkaException, TimeoutError):
+            self._producer = in_time(renew, _ATTEMPT_SECONDS)
+
     def _check_topic(self, producer: "Producer", topic: str) -> None:
         deadline = time.monotonic() + _METADATA_SECONDS
         while True:
@@ -128,6 +136,7 @@ class TransactionalSender:
             problem = producer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic].error
             if problem is None:
                 return
-            if not problem.retriable() or time.monotonic() > deadline:
+            being_made = problem.retriable() or problem.code() == code("UNKNOWN_TOPIC_OR_PART")
+            if not being_made or time.monotonic() > deadline:
                 raise StreamError(f"cannot write to topic {topic}: {problem.str()}")
             time.sleep(_RETRY_SECONDS)

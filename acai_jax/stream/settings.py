@@ -36,7 +36,8 @@ _OURS: Final = {
     "auto.offset.reset": "--from",
     "enable.auto.commit": "the stream itself",
     "enable.auto.offset.store": "the stream itself",
-    "enable.partition.eof": "--until-end",
+    "enable.partition.eof": "the stream itself",
+    "isolation.level": "the stream itself",
     "transactional.id": "the stream itself",
     "enable.idempotence": "the stream itself",
 }
@@ -48,7 +49,7 @@ _BIT_BY_BIT: Final = {
 # what a producer takes as well; everything else is for the consumer alone
 _CONNECTION: Final = (
     *("sasl.", "ssl.", "security.", "socket.", "client.", "broker.", "reconnect."),
-    *("metadata.", "api.version", "debug", "enable.sasl", "enable.ssl"),
+    *("metadata.", "api.version", "debug", "enable.sasl", "enable.ssl", "transaction.timeout."),
 )
 
 

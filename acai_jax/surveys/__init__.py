@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from acai_jax.errors import AcaiError, TableError
+from acai_jax.errors import TableError, UsageError
 from acai_jax.surveys.base import Other, Survey
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.others import OTHERS
@@ -74,14 +74,14 @@ def find_survey(name: str) -> Survey:
     """The survey of that name.
 
     Raises:
-        AcaiError: there is none.
+        UsageError: there is none.
 
     Example:
         >>> find_survey("lsst")
         Survey('lsst')
     """
     if name not in SURVEYS:
-        raise AcaiError(f"unknown survey {name!r:.40}; known: {', '.join(SURVEYS)}")
+        raise UsageError(f"unknown survey {name!r:.40}; known: {', '.join(SURVEYS)}")
     return SURVEYS[name]
 
 

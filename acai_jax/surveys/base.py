@@ -233,7 +233,7 @@ class Survey:
         arrange: makes of a packet's top level one with identifiers and cutouts, and all `fields` in
             `record`; what is not there stays away. None: packets are so already.
         arranged_from: what it reads of the top level besides: names, or of an array of records
-            one field, as NAME.FIELD.
+            one field, as NAME.FIELD, or nothing but how many there are, as NAME with a dot.
     """
 
     name: str

@@ -19,7 +19,7 @@ Source: https://github.com/lsst/alert_packet, schemas 10.0 to 11.1; names as in 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from acai_jax.errors import PacketError
@@ -293,7 +293,7 @@ def _history(
     made: dict[str, float | int | None] = {
         "ndethist": detections,
         "log_detections": math.log1p(detections),
-        "log_forced": math.log1p(len(_times(record, "prvDiaForcedSources"))),
+        "log_forced": math.log1p(len(_rows(record, "prvDiaForcedSources"))),
     }
     if mjd is not None and first is not None:
         made["jdstarthist"] = _jd(min(first, mjd))
@@ -308,16 +308,20 @@ def _history(
 
 def _times(record: Mapping[str, Any], name: str) -> list[float]:
     """The times of earlier photometry: a thousand in a deep field, so no more of it is read."""
-    rows = record.get(name)
-    if rows is None:
-        return []
     try:
-        times = [row["midpointMjdTai"] for row in rows]
+        times = [row["midpointMjdTai"] for row in _rows(record, name)]
     except (TypeError, KeyError, IndexError):
         raise PacketError(f"wrong type: {name} is not an array of records with times") from None
-    if not all(type(time) is float and math.isfinite(time) for time in times):
+    if not ({*map(type, times)} <= {float} and all(map(math.isfinite, times))):
         raise PacketError(f"wrong type: {name}.midpointMjdTai is not a number everywhere")
     return times
+
+
+def _rows(record: Mapping[str, Any], name: str) -> Sequence[Any]:
+    rows = record.get(name)
+    if not isinstance(rows, list | tuple | None):
+        raise PacketError(f"wrong type: {name} is not an array of records")
+    return rows or ()
 
 
 def _place(ra: float | None, dec: float | None) -> dict[str, float | None]:
@@ -445,6 +449,6 @@ LSST: Final = Survey(
     arranged_from=(
         "diaObject",
         "prvDiaSources.midpointMjdTai",
-        "prvDiaForcedSources.midpointMjdTai",
+        "prvDiaForcedSources.",
     ),
 )

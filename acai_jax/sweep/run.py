@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from acai_jax.errors import DatasetError, TrainingError
+from acai_jax.errors import DatasetError, TrainingError, UsageError
 from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint
 from acai_jax.network.head_config import HeadConfig, size_of
 from acai_jax.processes import finishing
@@ -55,8 +55,9 @@ def sweep(
     Raises:
         DatasetError: the dataset cannot be trained on, or has no test split.
         OutputError: the folder belongs to another sweep, or to a process that is alive.
-        TrainingError: the configuration is for no sweep, no trial's losses were numbers, or Optuna
-            is not installed.
+        UsageError: the configuration is for no sweep.
+        TrainingError: no trial's losses were numbers.
+        MissingPackageError: Optuna is not installed.
     """
     if not search.grid:
         optuna()  # is it there?
@@ -100,7 +101,7 @@ def sweep(
 
 def _check(config: Config, search: Search, facts: DatasetFacts) -> None:
     if config.members > 1 or config.init is not None:
-        raise TrainingError("a sweep takes no ensemble, folds or init; see --search.seeds")
+        raise UsageError("a sweep takes no ensemble, folds or init; see --search.seeds")
     check_features((*config.without, *search.space.optional_features), facts.survey)
     if not facts.records.get("test"):
         raise DatasetError(f"{facts.name} has no alert in the split test: too few objects")

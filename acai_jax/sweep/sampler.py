@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from acai_jax.errors import TrainingError
+from acai_jax.extras import require
 from acai_jax.sweep.search import Search, Settings, Space
 from acai_jax.sweep.trials import Trial
 
@@ -16,14 +16,11 @@ def optuna() -> Any:
     """The package.
 
     Raises:
-        TrainingError: it is not installed.
+        MissingPackageError: it is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import optuna
-    except ImportError:
-        raise TrainingError('Optuna is not installed: pip install "acai_jax[sweep]"') from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optuna = require("optuna", "sweep")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

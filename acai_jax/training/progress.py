@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from acai_jax.errors import TrainingError
+from acai_jax.extras import require
 from acai_jax.files import write_atomically
 from acai_jax.training.config import Config
 
@@ -46,7 +46,7 @@ class Journal:
         round: the present one. Records from these on were made before an interruption, and go.
 
     Raises:
-        TrainingError: W&B is asked for and not installed.
+        MissingPackageError: W&B is asked for and not installed.
     """
 
     def __init__(self, workdir: Path, config: Config, epoch: int, round: int) -> None:  # noqa: A002
@@ -94,13 +94,7 @@ def _keep_records_before(path: Path, position: tuple[int, int]) -> None:
 def _start_wandb(workdir: Path, config: Config) -> Any:
     if config.wandb == "off":
         return None
-    try:
-        import wandb
-    except ImportError:
-        raise TrainingError(
-            'Weights & Biases is not installed: pip install "acai_jax[wandb]"'
-        ) from None
-    return wandb.init(
+    return require("wandb", "wandb").init(
         project="acai_jax", dir=workdir, config=config.as_json(), mode=config.wandb, resume="allow"
     )
 

@@ -107,10 +107,21 @@ def head_key(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
 
 
 def adam() -> optax.GradientTransformation:
-    """Adam with AMSGrad as Keras has it, for a learning rate of 1.
+    r"""Adam with AMSGrad as Keras has it, for a learning rate of 1.
 
     The largest second moment is kept as it is, and the bias of the newest corrects it. (Optax keeps
-    the largest corrected one: the first few gradients would slow down a whole training.)
+    the largest corrected one: the first few gradients would slow down a whole training.) The update
+    of step :math:`t` with gradient :math:`g_t` is
+
+    .. math::
+
+        m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad
+        v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
+        \hat{v}_t = \max(\hat{v}_{t-1}, v_t), \quad
+        \Delta_t = -\frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
+        \frac{m_t}{\sqrt{\hat{v}_t} + \epsilon}
+
+    where :math:`\beta_1 = 0.9`, :math:`\beta_2 = 0.999`, :math:`\epsilon = 10^{-7}`.
 
     Example:
         >>> import numpy as np

@@ -74,6 +74,23 @@ def test_what_is_stepped_over_and_what_is_read(rows, more, end):
             compiled()(raw[:cut], 0)
 
 
+@pytest.mark.parametrize("odd", [(), (0,), (31, 32, 33), (5, 99)])
+def test_many_records_at_once_and_odd_ones_between(odd):
+    plain = {f["name"]: None for f in FIELDS} | {"id": 1, "visit": 2, "error": 1.0, "kind": "a"}
+    rows = [plain | {"time": float(i), "band": "long" * 9 * (i in odd)} for i in range(100)]
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, SCHEMA, {"rows": rows, "more": rows, "end": 5})
+    raw, schema = out.getvalue(), json.dumps(SCHEMA).encode()
+    times = [{"time": float(i)} for i in range(100)]
+    for wanted, expected in (
+        ({"rows.time", "more."}, {"rows": times, "more": [{}] * 100}),
+        ({"rows.", "end"}, {"rows": [{}] * 100, "end": 5}),
+        ({"more.time"}, {"more": times}),
+    ):
+        read = compile_schema(schema, frozenset(wanted))
+        assert read(raw, 0) == (expected, len(raw))
+
+
 def test_a_number_of_more_than_ten_bytes_is_left_to_what_refuses_it():
     fields = [{"name": f"n{number}", "type": "long"} for number in range(8)]
     schema = {"type": "record", "name": "r", "fields": fields}

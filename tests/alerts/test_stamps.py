@@ -1,5 +1,6 @@
 import gzip
 import io
+import sys
 import tracemalloc
 import zlib
 
@@ -80,6 +81,15 @@ def test_first_image_of_several_hdus():
     table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=[1.0])])
     data = file_of(fits.PrimaryHDU(), table, fits.ImageHDU(IMAGE), fits.ImageHDU(IMAGE * 2))
     np.testing.assert_array_equal(decode_stamp(data), IMAGE)
+
+
+def test_stamps_that_need_astropy_say_so_where_it_is_not(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "astropy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    np.testing.assert_array_equal(decode_stamp(stamp(IMAGE)), IMAGE)
+    said = r'no plain FITS image, and astropy is not installed: pip install "acai_jax\[fits\]"'
+    with pytest.raises(StampError, match=said):
+        decode_stamp(zipped(b"no FITS"))
 
 
 def test_scaled_integers():

@@ -1,6 +1,8 @@
 """The command line, as users run it; in a process of its own where signals are sent."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import polars as pl
 import pytest
 from command_line import acai_jax
 from synthetic import avro_bytes, packet_record
+
+from acai_jax.commands.subcommands import COMMANDS, GROUPS
 
 
 @pytest.fixture
@@ -29,6 +33,13 @@ def checkpoint(real_data, tmp_path_factory) -> Path:
     result = acai_jax("convert", path, "--weights", real_data / "acai_h5")
     assert result.returncode == 0, result.stderr
     assert "v d1_dnn_20201130" in result.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("completion") / "acai-jax"
+    path.write_text(acai_jax("--completion", "bash").stdout)
     return path
 
 
@@ -67,7 +78,8 @@ def test_score_writes_a_table_and_a_summary(checkpoint, night, tmp_path):
     assert result.returncode == 0, result.stderr
     table = pl.read_parquet(out)
     assert table["candid"].to_list() == [packet_record(n)["candid"] for n in range(5)] + [None]
-    assert "alerts/s" in result.stderr
+    assert re.search(r"compiled in, this run[ │]+[\d.]+ s", result.stderr)
+    assert re.search(r"rate after that[ │]+[\d,]+ alerts/s", result.stderr)
     assert "rejected, not an Avro container" in result.stderr
     again = acai_jax("score", night, "--model", checkpoint, "--out", out)
     assert again.returncode == 1
@@ -133,12 +145,10 @@ def test_output_in_the_folder_of_alerts_is_not_read_as_alerts(checkpoint, night)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("score",), "no paths given"),
         (("score", "no_such_night.tar"), "no such file or directory: no_such_night.tar"),
         (("score", "night[/old].tar"), "no such file or directory: night[/old].tar"),
-        (("score", "{night}", "--out", "scores.csv"), "should end in .parquet"),
         (("score", "{night}", "--model", "no_such_model"), "no checkpoint at no_such_model"),
-        (("score", "{night}", "--weights", "{night}"), "no acai_h.d1_dnn_20201130.h5"),
+        (("score", "{night}", "--weights", "{night}"), "acai_b.d1_dnn_20201130.h5, and for"),
         (("show", "{night}/5.avro"), "not an Avro container"),
         (("show", "{night}", "--candid", "7"), "no alert with candid 7"),
     ],
@@ -160,9 +170,66 @@ def test_places_that_cannot_be_written_get_one_clear_line(real_data, night):
         assert "Traceback" not in result.stderr
 
 
-def test_unknown_flags_are_errors(night):
-    result = acai_jax("score", night, "--presets", "acai")
-    assert result.returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "error: no subcommand: acai-jax --help lists"),
+        (("scroe", "night"), "no subcommand 'scroe': did you mean score?"),
+        (("labl",), "did you mean label or labels?"),
+        (("--wrong",), "no subcommand '--wrong': acai-jax --help"),
+        (("--completion", "csh"), "--completion takes bash, zsh, fish"),
+        (("score", "night", "--presets", "acai"), "--preset {acai,"),
+        (("score", "night", "--preset", "none"), "invalid choice 'none'"),
+        (("score", "night", "--workers", "None"), "Error parsing --workers"),
+        (("score", "night", "--workers", "-1"), "error: --workers takes 0 or more"),
+        (("score", "night", "--max-rejects", "2"), "error: --max-rejects takes a share"),
+        (("score", "night", "--out", "scores.csv"), "scores.csv should end in .parquet"),
+        (("score", "night", "--resume", "--overwrite"), "exclude each other"),
+        (("score",), "error: no paths given"),
+        (("fetch-night", "yesterday"), "error: not a date: 'yesterday'"),
+        (("filter", "scores.parquet"), "error: give one of --where"),
+        (("label",), "Missing from acai-jax label"),
+        (("simulate", "--out", "night", "--count", "0"), "error: count is 0"),
+        (("train", "--workdir", "run", "--config.balance", "0"), "balance is 0.0"),
+        (
+            ("stream", "--bootstrap-servers", "x:1", "--out", "night", "--batch-size", "0"),
+            "error: --batch-size takes 1 to 10,000",
+        ),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = acai_jax(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_lists_every_subcommand_in_one_line():
+    result = acai_jax("--help")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert all(line[14:].strip() and len(line) <= 80 for line in lines)
+    assert all(title in result.stdout.splitlines() for title in GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("sc",), "score"),
+        (("score", "--pre"), "--preset"),
+        (("score", "--preset", "kow"), "kowalski"),
+        (("train", "--config.max-ep"), "--config.max-epochs"),
+    ],
+)
+def test_a_shell_completes_what_is_typed(completion, words, found):
+    typed = " ".join(map(shlex.quote, ("acai-jax", *words)))
+    script = (
+        f"source {completion}; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "
+        f"_tyro_acai_jax acai-jax {words[-1]} {('acai-jax', *words)[-2]}; echo ${{COMPREPLY[*]}}"
+    )
+    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert shell.stdout.split() == [found], shell.stderr
 
 
 def test_a_thread_that_hangs_does_not_outlast_ctrl_c():
@@ -196,5 +263,6 @@ def test_ctrl_c_keeps_the_parts_and_says_so(checkpoint, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages
-    assert "--resume goes on" in messages
+    assert f"interrupted\nparts up to here are kept in {folder}; --resume goes on\n" in messages
     assert "Traceback" not in messages
+    assert "Warning" not in messages

@@ -4,8 +4,8 @@ import dataclasses
 import re
 
 import pytest
-import tyro
 
+from acai_jax.commands.parser import parse
 from acai_jax.commands.subcommands import COMMANDS
 
 
@@ -13,11 +13,13 @@ from acai_jax.commands.subcommands import COMMANDS
 def test_every_argument_is_explained(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "500")  # no explanation wraps
     with pytest.raises(SystemExit) as status:
-        tyro.cli(COMMANDS[name], args=["--help"])
+        parse(COMMANDS[name], f"acai-jax {name}", ["--help"])
     assert status.value.code == 0
     shown = capsys.readouterr().out
     assert COMMANDS[name].__doc__.partition("\n")[0] in shown
-    assert "(default: " in shown
+    assert re.search(r"\((default: |required\))", shown)
+    assert "None" not in shown
+    assert "(default: )" not in shown
     assert not re.search(r" {2}\((default|required|repeatable)", shown)
 
 

@@ -343,7 +343,7 @@ def test_the_command_says_what_is_wrong(queue_file, tmp_path):
     store = ("--store", tmp_path / "labels.db")
     wrong = acai_jax("label", queue_file.with_name("scores.parquet"), *store)
     assert (wrong.returncode, "is no queue" in wrong.stderr) == (1, True)
-    assert acai_jax("label", queue_file, *store, "--overlap", 2).returncode == 1
+    assert acai_jax("label", queue_file, *store, "--overlap", 2).returncode == 2
     gone = acai_jax("label", queue_file, *store, "--alerts", tmp_path / "none")
     assert (gone.returncode, "no such file" in gone.stderr) == (1, True)
 

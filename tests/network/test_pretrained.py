@@ -33,11 +33,12 @@ def published_file(server: Server) -> pretrained.PublishedFile:
 
 def test_weights_are_cached_and_verified(server, tmp_path):
     for _ in range(2):
-        path = pretrained.published_path(published_file(server), None)
+        (path,) = pretrained.published_paths([published_file(server)], None)
         assert path == tmp_path / "cache" / "weights.h5"
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
-    assert pretrained.published_path(published_file(server), None).read_bytes() == CONTENT
+    assert pretrained.published_paths([published_file(server)], None) == [path]
+    assert path.read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
@@ -47,14 +48,24 @@ def test_weights_are_cached_and_verified(server, tmp_path):
 def test_weights_that_cannot_be_had_say_what_to_do(server, tmp_path, content, reason):
     server.files = {"/weights.h5": content} if content else {}
     with pytest.raises(WeightsError, match=rf"{reason}.*--weights"):
-        pretrained.published_path(published_file(server), None)
+        pretrained.published_paths([published_file(server)], None)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_offline_all_files_that_are_missing_are_named_after_one_attempt(server, tmp_path):
+    files = [published_file(server), *pretrained.GENERATIONS["20201130"].values()]
+    server.files = {}
+    with pytest.raises(WeightsError) as caught:
+        pretrained.published_paths(files, None)
+    for file in (*files, pretrained.BRAAI_FILE):
+        assert file.name in str(caught.value)
+    assert len(server.requests) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(server, tmp_path):
     (tmp_path / "cache").write_text("no folder")
     with pytest.raises(WeightsError, match="cannot write"):
-        pretrained.published_path(published_file(server), None)
+        pretrained.published_paths([published_file(server)], None)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +85,13 @@ def test_both_generations_load(real_data, generation, folder):
 def test_unknown_generation_and_missing_or_altered_files_are_named(real_data, tmp_path):
     with pytest.raises(WeightsError, match="no generation '2019'"):
         pretrained.load_published(tmp_path, "2019")
-    with pytest.raises(WeightsError, match=r"no acai_h\.d1_dnn_20201130\.h5"):
+    shutil.copy(real_data / "acai_h5" / "acai_h.d1_dnn_20201130.h5", tmp_path)
+    with pytest.raises(WeightsError) as caught:
         pretrained.load_published(tmp_path)
+    missing = ", ".join(f"acai_{name}.d1_dnn_20201130.h5" for name in "onvb")
+    assert str(caught.value) == (
+        f"not in {tmp_path}: {missing}, and for alerts without drb braai_d6_m9.h5"
+    )
     for path in (real_data / "acai_h5").iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     with (tmp_path / "acai_v.d1_dnn_20201130.h5").open("ab") as file:

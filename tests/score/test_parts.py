@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from acai_jax.errors import OutputError
+from acai_jax.errors import OutputError, UsageError
 from acai_jax.score import parts
 from acai_jax.score.parts import PartWriter
 
@@ -137,7 +137,7 @@ def test_two_runs_cannot_write_to_one_file(tmp_path):
 )
 def test_impossible_outputs_are_refused_at_once(tmp_path, name, flags, message):
     (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises(OutputError, match=message):
+    with pytest.raises((OutputError, UsageError), match=message):
         PartWriter(tmp_path / name, RUN, **flags)
 
 

@@ -17,32 +17,31 @@ def test_messages_arrive_in_the_order_of_their_partition(broker: Broker):
     assert broker.messages(topic)[0].timestamp()[1] == 1_500_000_000_000
 
 
-def test_a_group_s_offsets_are_kept_while_connections_are_cut():
-    with running_broker(relayed=True) as broker:
-        topic = broker.create_topic()
-        broker.produce(topic, [b"a", b"b"])
-        consumer = Consumer(
-            {
-                "bootstrap.servers": broker.bootstrap,
-                "group.id": "g",
-                "auto.offset.reset": "earliest",
-                "enable.auto.commit": False,
-                "session.timeout.ms": 2000,
-                "reconnect.backoff.max.ms": 200,
-                "log_level": 0,
-            }
-        )
-        consumer.subscribe([topic])
-        assert poll(consumer) == b"a"
-        consumer.commit(asynchronous=False)
-        broker.cut()
-        with pytest.raises(KafkaException):
-            consumer.list_topics(timeout=0.3)
-        broker.mend()
-        broker.produce(topic, [b"c"])
-        assert [poll(consumer), poll(consumer)] == [b"b", b"c"]
-        assert broker.committed("g") == {(topic, 0): 1}
-        consumer.close()
+def test_a_group_s_offsets_are_kept_while_connections_are_cut(cuttable: Broker):
+    topic = cuttable.create_topic()
+    cuttable.produce(topic, [b"a", b"b"])
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cuttable.bootstrap,
+            "group.id": topic,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "session.timeout.ms": 2000,
+            "reconnect.backoff.max.ms": 200,
+            "log_level": 0,
+        }
+    )
+    consumer.subscribe([topic])
+    assert poll(consumer) == b"a"
+    consumer.commit(asynchronous=False)
+    cuttable.cut()
+    with pytest.raises(KafkaException):
+        consumer.list_topics(timeout=0.3)
+    cuttable.mend()
+    cuttable.produce(topic, [b"c"])
+    assert [poll(consumer), poll(consumer)] == [b"b", b"c"]
+    assert cuttable.committed(topic) == {(topic, 0): 1}
+    consumer.close()
 
 
 def test_a_killed_broker_forgets_its_topics():
@@ -54,7 +53,7 @@ def test_a_killed_broker_forgets_its_topics():
 
 
 def poll(consumer: Consumer) -> bytes | None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         message = consumer.poll(0.5)
         if message is not None and message.error() is None:

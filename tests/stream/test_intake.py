@@ -68,13 +68,13 @@ def test_large_messages_are_due_at_once(intake: Intake[str]):
 def test_the_end_is_there_once_every_partition_of_ours_has_ended(intake: Intake[str]):
     assert not intake.at_end()  # not known yet
     intake.assign([ONE, TWO])
-    intake.end(ONE)
+    intake.end(ONE, 0)
     assert not intake.at_end()
-    intake.end(TWO)
+    intake.end(TWO, 0)
     assert intake.at_end()
     intake.take("late", ONE, 0, size=1)
     assert not intake.at_end()
-    intake.end(ONE)
+    intake.end(ONE, 0)
     assert intake.at_end()
     intake.withdraw()
     assert not intake.at_end()

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from stops import AskedToStop
 
-from acai_jax.errors import OutputError, TrainingError
+from acai_jax.errors import MissingPackageError, OutputError, TrainingError, UsageError
 from acai_jax.network.checkpoints import load_heads
 from acai_jax.network.head import head_weights
 from acai_jax.network.head_config import HeadConfig, size_of
@@ -240,7 +240,7 @@ def test_what_no_sweep_can_be_is_said_at_once(
     simulated_dataset, tmp_path, changes, search, problem
 ):
     config = small(simulated_dataset, **changes)
-    with pytest.raises(TrainingError, match=problem):
+    with pytest.raises((TrainingError, UsageError), match=problem):
         run(config, dataclasses.replace(SEARCH, **search), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -255,5 +255,5 @@ def test_a_sweep_that_diverges_says_so(simulated_dataset, tmp_path):
 
 def test_optuna_missing_is_said_before_any_step(simulated_dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(TrainingError, match=r'pip install "acai_jax\[sweep\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "acai_jax\[sweep\]"'):
         run(small(simulated_dataset), SEARCH, tmp_path)

@@ -24,7 +24,14 @@ from tensorboardX.proto import event_pb2
 
 from acai_jax.datasets.labels import read_labels
 from acai_jax.datasets.records import load_split
-from acai_jax.errors import CheckpointError, DatasetError, LabelsError, OutputError, TrainingError
+from acai_jax.errors import (
+    CheckpointError,
+    DatasetError,
+    LabelsError,
+    MissingPackageError,
+    OutputError,
+    TrainingError,
+)
 from acai_jax.evaluate.labelled import open_source
 from acai_jax.evaluate.run import Model, evaluate
 from acai_jax.network.bank import HeadBank, create_heads, take_head
@@ -527,5 +534,5 @@ def test_wandb_offline(simulated_dataset, tmp_path, monkeypatch):
 
 def test_wandb_missing_is_said_before_any_step(simulated_dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(TrainingError, match="Weights & Biases is not installed"):
+    with pytest.raises(MissingPackageError, match=r'pip install "acai_jax\[wandb\]"'):
         run(small(simulated_dataset, wandb="offline"), tmp_path / "run")

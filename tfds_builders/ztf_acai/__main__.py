@@ -1,15 +1,14 @@
 """The command `python -m tfds_builders.ztf_acai` of a checkout: it is `acai-jax package`."""
 
-import tyro
-
 from acai_jax.commands.console import clear_errors
 from acai_jax.commands.package import Package
+from acai_jax.commands.parser import parse
 
 
 def main() -> None:
     """Entry point."""
     with clear_errors():
-        tyro.cli(Package, prog="python -m tfds_builders.ztf_acai").run()
+        parse(Package, "python -m tfds_builders.ztf_acai").run()
 
 
 if __name__ == "__main__":
