@@ -2,8 +2,11 @@
 
 import functools
 import os
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Literal
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everywhere
@@ -65,7 +68,6 @@ def read_night(
         spark: the session.
         paths: files or folders, on any file system that Spark reads.
         kind: Parquet as Fink stores alerts, or Avro files (`*.avro`), without a package of Spark.
-            Spark itself leaves out files of 0 bytes.
 
     Example:
         >>> read_night(spark, "hdfs:///night=20260105").count()  # doctest: +SKIP
@@ -74,5 +76,14 @@ def read_night(
     reader = spark.read.option("recursiveFileLookup", True)
     places = [paths] if isinstance(paths, str) else list(paths)
     if kind == "avro":
-        return reader.option("pathGlobFilter", "*.avro").format("binaryFile").load(places)
+        files = reader.option("pathGlobFilter", "*.avro").format("binaryFile").load(places)
+        return files.union(_empty_files(files))
     return reader.parquet(*places).withColumn("origin", F.col("_metadata.file_path"))
+
+
+def _empty_files(files: DataFrame) -> DataFrame:
+    """Rows for the files of 0 bytes, which Spark lists and does not read."""
+    listed = {re.sub("^file:/+", "file:/", unquote(name)) for name in files.inputFiles()}
+    empty = sorted(listed - {row[0] for row in files.select("path").collect()})
+    now = datetime.now(UTC)
+    return files.sparkSession.createDataFrame([(n, now, 0, b"") for n in empty], files.schema)
