@@ -21,6 +21,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "parquet": ("pyarrow",),
     "report": _REPORT,
     "simulate": ("fastavro",),
+    "spark": ("pandas", "pyarrow", "pyspark"),
     "sweep": (*_TRAIN, *_REPORT, "optuna"),
     "train": _TRAIN,
     "wandb": ("wandb",),

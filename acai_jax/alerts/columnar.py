@@ -206,7 +206,7 @@ def _group_records(
         for batch in table.iter_batches(
             rows, row_groups=[group], columns=list(columns), use_threads=False
         ):
-            for records, count, weight in _records(batch, origin, problem):
+            for records, count, weight in batch_records(batch, origin, problem):
                 done += count
                 yield records, count, weight
     except Exception as error:
@@ -217,8 +217,8 @@ def _group_records(
         yield [Reject(f"{reason} ({lost} rows are lost with it)", origin=origin)], lost, 0
 
 
-def _records(
-    batch: "pyarrow.RecordBatch", origin: str, problem: PacketError | None
+def batch_records(
+    batch: "pyarrow.RecordBatch", origin: str | None = None, problem: PacketError | None = None
 ) -> Iterator[tuple[Records, int, int]]:
     """The rows of a batch; those that are too large, or have no place in Python, are rejects."""
     failure: Exception | None = problem
@@ -234,8 +234,8 @@ def _records(
             failure = PacketError(f"unreadable Parquet: a value has no place in Python: {reason}")
     if batch.num_rows > 1:
         middle = batch.num_rows // 2
-        yield from _records(batch.slice(0, middle), origin, problem)
-        yield from _records(batch.slice(middle), origin, problem)
+        yield from batch_records(batch.slice(0, middle), origin, problem)
+        yield from batch_records(batch.slice(middle), origin, problem)
     else:
         yield [reject_of(failure, _identity(batch), origin)], 1, 0
 

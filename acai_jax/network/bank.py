@@ -7,7 +7,7 @@ other head's numbers change.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from acai_jax.network.separable import fast_cpu_features
 from acai_jax.surveys import DEFAULT, Preset
 from acai_jax.surveys.base import Inputs, Survey
 from acai_jax.text import printable
+
+_ROWS: Final = 8  # of a matrix product on a CPU
 
 Provenance = Mapping[str, Any]
 """Where a head comes from: JSON-ready facts. "version" names the model in score tables; "positives"
@@ -131,7 +133,8 @@ def apply_heads(
 ) -> Float[Array, "b k"]:
     """Logits of every head for every alert, without dropout.
 
-    On the CPU the published kind of network runs in a faster form, equal to rounding.
+    On the CPU the published kind of network runs in a faster form, equal to rounding; an alert's
+    logits are then the same bits, however many alerts there are and wherever it stands.
 
     Args:
         heads: a bank of k heads.
@@ -147,10 +150,29 @@ def apply_heads(
         weights = head_weights(heads)
         blocks = (block_weights(weights, 0), block_weights(weights, 2))
         image_features = fast_cpu_features(blocks, triplets)
-        logits = jax.vmap(Head.classify, in_axes=(0, None, 0))(heads, features, image_features)
-    else:
-        logits = jax.vmap(Head.__call__, in_axes=(0, None, None))(heads, features, triplets)
-    return logits.T
+        return _classify(heads, features, image_features.swapaxes(0, 1))
+    return jax.vmap(Head.__call__, in_axes=(0, None, None), out_axes=1)(heads, features, triplets)
+
+
+def _classify(
+    heads: Head, features: Float[Array, "b f"], image_features: Float[Array, "b k o"]
+) -> Float[Array, "b k"]:
+    """Logits, always the same number of rows at a time.
+
+    XLA multiplies matrices of 1, of some and of many rows by different programs, whose sums differ
+    in the last bits.
+    """
+    count = len(features)
+
+    def pieces(array: Array) -> Array:
+        padding = [(0, -count % _ROWS), *[(0, 0)] * (array.ndim - 1)]
+        return jnp.pad(array, padding).reshape(-1, _ROWS, *array.shape[1:])
+
+    def classify(piece: tuple[Array, Array]) -> Array:
+        return jax.vmap(Head.classify, in_axes=(0, None, 1), out_axes=1)(heads, *piece)
+
+    logits = jax.lax.map(classify, (pieces(features), pieces(image_features)))
+    return logits.reshape(-1, logits.shape[-1])[:count]
 
 
 def last_layers(

@@ -73,13 +73,13 @@ def test_a_large_value_that_repeats_is_kept_once(tmp_path, monkeypatch):
         record["cutoutScience"]["stampData"] = bytes(4 * 2**20)
     path = saved(tmp_path, records, compression="zstd")
     largest = []
-    really = columnar._records
+    really = columnar.batch_records
 
     def watched(batch, *arguments):
         largest.append(batch.nbytes)
         return really(batch, *arguments)
 
-    monkeypatch.setattr(columnar, "_records", watched)
+    monkeypatch.setattr(columnar, "batch_records", watched)
     found = list(read_alerts(path))
     assert [r.candid for r in found] == candids(12)
     assert [isinstance(r, Reject) for r in found] == [3 <= i < 9 for i in range(12)]
