@@ -9,6 +9,8 @@ the command would. Times include compilation. Their losses must be equal to the 
 they are halved: how many epochs that takes, and how far its winner is from the best of all, in
 standard errors.
 
+All of it is done for each of --seeds, which draw other trials and start other weights.
+
 Results go to benchmarks/results/sweep-<device>.json.
 """
 
@@ -98,28 +100,9 @@ def losses_of(trials: list[Trial]) -> list[list[float]]:
     return [list(trial.results[-1].losses.values()) for trial in trials]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A sweep's trials, fused and halved.")
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--dataset", type=Path, help="a packaged dataset; by default simulated")
-    parser.add_argument("--count", type=int, default=2000, help="alerts to simulate")
-    parser.add_argument("--heads", nargs="+", default=("h", "v"))
-    parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--structures", type=int, default=2)
-    parser.add_argument("--max-epochs", type=int, default=9)
-    arguments = parser.parse_args()
-    workdir: Path = arguments.workdir
-    workdir.mkdir(parents=True, exist_ok=True)
-    config = Config(
-        dataset=arguments.dataset or package_alerts(workdir, arguments.count),
-        heads=tuple(arguments.heads),
-        max_epochs=arguments.max_epochs,
-        round_two=False,
-    )
-    search = Search(
-        space=SPACE, trials=arguments.trials, structures=arguments.structures, first_epochs=1
-    )
-    to_the_end = dataclasses.replace(search, first_epochs=arguments.max_epochs)
+def measure(config: Config, search: Search, workdir: Path, console: Console) -> dict[str, Any]:
+    """One seed: prints what was found, and returns it."""
+    to_the_end = dataclasses.replace(search, first_epochs=config.max_epochs)
     with Display(Console(quiet=True)) as display:
         bench = Bench(config, search, workdir, display)
         all_at_once, each_its_own = [bench.settings], [[each] for each in bench.settings]
@@ -131,12 +114,11 @@ def main() -> None:
     np.testing.assert_allclose(losses_of(fused[0]), alone[0], rtol=1e-5)
     names = ("populations", "one at a time, programs shared", "one at a time, `train`", "halved")
     runs = dict(zip(names, (fused, in_turn, alone, halved), strict=True))
-    table = Table(title=f"{len(bench.settings)} trials, compilation included")
+    table = Table(title=f"seed {config.seed}: {len(bench.settings)} trials, compilation included")
     for column in ("way", "seconds", "populations' are less by", "cores busy elsewhere"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for name, (_, seconds, busy) in runs.items():
         table.add_row(name, f"{seconds:.1f}", f"{seconds / fused[1]:.2f}", f"{busy:.1f}")
-    console = Console(width=110)
     console.print(table)
     inputs = bench.facts.survey.inputs
     best = choose(config, inputs, fused[0])
@@ -155,7 +137,8 @@ def main() -> None:
         f"{found.best.loss:.4f}; of all, trial {best.best.number}, {best.best.loss:.4f}: "
         f"{distance:.2f} standard errors apart"
     )
-    row = {
+    return {
+        "seed": config.seed,
         "trials": len(bench.settings),
         "heads": list(config.heads),
         "alerts": bench.facts.records,
@@ -165,7 +148,35 @@ def main() -> None:
         "epochs": epochs,
         "losses": {"best": best.best.loss, "of_halving": found.best.loss, "standard_error": error},
     }
-    timing.write_results("sweep", [row])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A sweep's trials, fused and halved.")
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, help="a packaged dataset; by default simulated")
+    parser.add_argument("--count", type=int, default=2000, help="alerts to simulate")
+    parser.add_argument("--heads", nargs="+", default=("h", "v"))
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--structures", type=int, default=2)
+    parser.add_argument("--max-epochs", type=int, default=9)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    arguments = parser.parse_args()
+    workdir: Path = arguments.workdir
+    workdir.mkdir(parents=True, exist_ok=True)
+    config = Config(
+        dataset=arguments.dataset or package_alerts(workdir, arguments.count),
+        heads=tuple(arguments.heads),
+        max_epochs=arguments.max_epochs,
+        round_two=False,
+    )
+    search = Search(
+        space=SPACE, trials=arguments.trials, structures=arguments.structures, first_epochs=1
+    )
+    rows = []
+    for seed in arguments.seeds:
+        seeded = dataclasses.replace(config, seed=seed)
+        rows.append(measure(seeded, search, workdir / f"{seed}", Console(width=110)))
+        timing.write_results("sweep", rows)
 
 
 if __name__ == "__main__":

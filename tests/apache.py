@@ -177,6 +177,11 @@ class Kafka(Broker):
 
     close = kill
 
+    def leave_running(self) -> None:
+        """Lets another process end it."""
+        if self._process is not None:
+            self._process.returncode = 0  # else Python warns of a process that is not waited for
+
     @contextlib.contextmanager
     def cuttable(self) -> "Iterator[CuttableKafka]":
         with (self._folder / "relay.lock").open("w") as lock:
@@ -309,6 +314,9 @@ def shared_kafka(folder: Path) -> Iterator[Kafka]:
             yield broker
         finally:
             fcntl.flock(starting, fcntl.LOCK_EX)
-            with contextlib.suppress(BlockingIOError):
+            try:
                 fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                broker.leave_running()
+            else:
                 broker.kill()

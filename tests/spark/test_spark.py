@@ -27,8 +27,12 @@ pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed: extra
 if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
     pytest.skip("no Java, which Spark needs", allow_module_level=True)
 
+# PySpark starts Java by a fork, which JAX's threads do not mind: the child runs Java at once
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 ROOT = Path(__file__).parents[2]
 COUNT = 40
+JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # starts sooner
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,8 @@ def spark():
         "spark.sql.execution.arrow.maxRecordsPerBatch": "8",
         "spark.sql.files.openCostInBytes": "1",
         "spark.executor.memory": "512m",
+        "spark.driver.extraJavaOptions": JAVA,
+        "spark.executor.extraJavaOptions": JAVA,
     }
     for name, value in settings.items():
         builder = builder.config(name, value)

@@ -29,6 +29,10 @@ KNOWN = {
     "commands/show.py": ("candid candid candid", "an option of the command"),
     "datasets/labels.py": ("candid", "a column of labels.csv, whatever the survey"),
     "report/evaluation_pictures.py": ("25", "an angle"),
+    "spark/fink.py": (
+        "candid candid candid candid candid objectId objectId objectId",
+        "columns of Fink, which reads ZTF's alerts",
+    ),
     "stream/messages.py": ("jd", JULIAN),
     "stream/metrics.py": ("jd", METRIC),
     "stream/replay.py": ("jd jd jd jd jd", JULIAN),
