@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 help:
 	@echo "make test                 set up .venv, check the code, run the tests"
 	@echo "make lint                 set up .venv, check the code"
-	@echo "make fuzz                 set up .venv, then try ten thousands of damaged packets, signals at random"
+	@echo "make fuzz                 set up .venv, then try ten thousands of damaged packets, signals and kills at random"
 	@echo "make demo                 set up .venv, then the whole job on simulated alerts (no network)"
 	@echo "make docs                 set up .venv, then the documentation in docs/_build/html (no network)"
 	@echo "make bench                set up .venv and the peers' packages, run every benchmark"

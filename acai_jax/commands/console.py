@@ -68,8 +68,7 @@ def clear_errors() -> Iterator[None]:
             sys.exit(3)
         except (AcaiError, OSError, pl.exceptions.PolarsError) as error:
             console.print(Text("error: ", style="red") + shown(error), soft_wrap=True)
-            statuses = {UsageError: 2, RejectsError: 4}
-            sys.exit(next((n for kind, n in statuses.items() if isinstance(error, kind)), 1))
+            sys.exit({UsageError: 2, RejectsError: 4}.get(type(error), 1))
 
 
 @contextlib.contextmanager
