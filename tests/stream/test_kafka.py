@@ -205,13 +205,15 @@ def test_a_worker_that_is_silent_for_too_long_is_put_out(kafka: Broker, scorer, 
     with Worker(scorer, settings(kafka, one, topic, **asked), **soon):
         wait_for(lambda: committed(kafka, topic) == 40)
         with locked(one / "scores"):
-            kafka.produce(topic, [b"no alert", *messages(40, first=40)])
-            # rejects are written first: with this one, a batch has come to the lock
+            for partition in (0, 1):
+                kafka.produce(topic, [b"no alert"], partition=partition)
+            kafka.produce(topic, messages(40, first=40))
+            # the first batch holds a reject, and rejects are written first: it is at the lock
             wait_for(lambda: any((one / "rejects").glob("*/*.parquet")))
             with Worker(scorer, settings(kafka, other, topic, **asked), **soon):
-                wait_for(lambda: committed(kafka, topic) == 81)
+                wait_for(lambda: committed(kafka, topic) == 82)
         kafka.produce(topic, messages(10, first=80))
-        wait_for(lambda: committed(kafka, topic) == 91)
+        wait_for(lambda: committed(kafka, topic) == 92)
     assert sorted(written(other)) == list(range(40, 80))
     assert {*range(40), *range(80, 90)} < {*written(one)}
     assert keys(kafka, scores) == list(range(90))
