@@ -52,6 +52,8 @@ STRATEGIES = {
     "disagreement": {"disagreement": 0.9, "random": 0.1},
     "mixed": {name: share for name, share in QUOTAS.items() if name != "relabel"},
 }
+WARM = "mixed, warm"  # each round's heads start from those of the one before
+CURVES = {**STRATEGIES, WARM: STRATEGIES["mixed"]}
 RARE, SHARE = "n", 0.01
 NOISE = 0.05
 REAL_LABELS = (10, 20, 40)  # of about 80 objects: enough have to stay that nobody was asked for
@@ -107,13 +109,13 @@ def curves(options: argparse.Namespace, config: Config) -> list[Row]:
         )
         if run(loop) is None:
             raise SystemExit("interrupted: the same command goes on")
-        for name, quotas in STRATEGIES.items():
+        for name, quotas in CURVES.items():
             workdir = folder / name
             if not workdir.exists():  # all start from the same labels and heads
                 shutil.copytree(loop.workdir, folder / "copy", dirs_exist_ok=True)
                 (folder / "copy").rename(workdir)
             change = {"workdir": workdir, "rounds": options.rounds, "quotas": quotas}
-            rounds = run(dataclasses.replace(loop, **change))
+            rounds = run(dataclasses.replace(loop, **change, warm_start=name == WARM))
             if rounds is None:
                 raise SystemExit("interrupted: the same command goes on")
             rows += [
@@ -152,7 +154,7 @@ def summary_of_curves(rows: list[Row]) -> list[Row]:
         of_head = table if head == "all" else table.filter(head=head)
         mean = of_head.group_by("seed", "strategy", "labels").agg(pl.col("error").mean())
         mean = mean.sort("labels")
-        for strategy in STRATEGIES:
+        for strategy in CURVES:
             ratios, last = [], []
             for (_seed,), each in mean.group_by("seed", maintain_order=True):
                 random, ours = each.filter(strategy="random"), each.filter(strategy=strategy)
