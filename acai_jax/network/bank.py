@@ -6,7 +6,7 @@ other head's numbers change.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import jax
@@ -199,7 +199,16 @@ def last_layers(
 
 def stack_heads(heads: Sequence[Head]) -> Head:
     """A bank of single heads of one kind, in the order given."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+    return _arranged(lambda *leaves: np.stack(leaves), *heads)
+
+
+def _arranged(arrange: Callable[..., np.ndarray], *heads: Head) -> Head:
+    """Heads whose weights are those of others, moved by numpy: JAX would compile each shape."""
+
+    def arranged(*leaves: Array) -> Array:
+        return jnp.asarray(arrange(*map(np.asarray, leaves)))
+
+    return jax.tree.map(arranged, *heads)
 
 
 def abstract_heads(
@@ -233,7 +242,7 @@ def choose_heads(bank: HeadBank, names: Sequence[str]) -> HeadBank:
             known = ", ".join(bank.classes)
             raise EvaluationError(f"no head {name!r} in the model; there are: {known}")
     places = np.array([place for name in names for place in bank.places(name)])
-    heads = jax.tree.map(lambda leaf: leaf[places], bank.heads)
+    heads = _arranged(lambda leaf: leaf[places], bank.heads)
     provenance = {name: bank.provenance[name] for name in names}
     return dataclasses.replace(bank, heads=heads, classes=tuple(names), provenance=provenance)
 
@@ -257,8 +266,6 @@ def merge_banks(bank: HeadBank, other: HeadBank) -> HeadBank:
     places = {name: place for place, name in enumerate(bank.classes + other.classes)}
     first = np.array(list(places.values()))[:, None] * bank.members
     order = (first + np.arange(bank.members)).ravel()
-    heads = jax.tree.map(
-        lambda one, two: jnp.concatenate([one, two])[order], bank.heads, other.heads
-    )
+    heads = _arranged(lambda *two: np.concatenate(two)[order], bank.heads, other.heads)
     provenance = {**bank.provenance, **other.provenance}
     return dataclasses.replace(bank, heads=heads, classes=tuple(places), provenance=provenance)
