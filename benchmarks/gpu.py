@@ -1,6 +1,6 @@
 """Training on an accelerator, beside PyTorch where it is installed.
 
-    python -m benchmarks.gpu            # at most 8 minutes; the same command goes on
+    python -m benchmarks.gpu            # begins no row after 6 minutes; the same command goes on
     python -m benchmarks.gpu --small    # a try on a CPU, whose figures say nothing
 
 Needs no data and no network: alerts are random. PyTorch's networks have the same layers, and its
@@ -13,14 +13,14 @@ Parts:
     protocol  a whole training on 200,000 alerts, and the 27 points of the published grid on them,
               both reckoned from steps that are timed here; nothing is read.
 
-Rows are written to benchmarks/results/gpu-<device>.json as they come.
+Rows are written to benchmarks/results/gpu-<device>.json as they come. A row or a peer that fails is
+named, and does not stop the others.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +31,7 @@ import numpy as np
 from rich.console import Console
 
 from acai_jax.classes import CLASSES
+from acai_jax.errors import reason_of
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.network.separable import separable_conv
 from acai_jax.simulate import DEFAULT_PROPORTIONS
@@ -51,6 +52,7 @@ from benchmarks import timing
 BATCH = 32
 RATE, DROPOUT = 1e-3, 0.25
 ALERTS = 4096  # at hand; a step takes its batch from these
+PEER_STEPS = 10  # of PyTorch, before its device is waited for
 ROUNDS = 5
 PROTOCOL_ALERTS, TRAINING_SHARE, EPOCHS = 200_000, 0.81, 40 + 30
 MEMBERS = 32  # of the sweep
@@ -111,44 +113,61 @@ def torch_programs(alerts: Any, heads: int) -> dict[str, Callable[[], None]]:
         return {}
     from benchmarks import torch_peer
 
-    return torch_peer.programs(alerts, heads, BATCH, RATE, DROPOUT)
+    return torch_peer.programs(alerts, heads, BATCH, RATE, DROPOUT, PEER_STEPS)
 
 
 # --- parts -----------------------------------------------------------------------------------
 
 
-def timed(
-    programs: dict[str, tuple[Callable[[], None], int]], rounds: int
-) -> dict[str, list[float]]:
-    """Seconds a step in each round; programs take turns, after a first call that compiles."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for run, _ in programs.values():
-        run()
-    for _ in range(rounds):
-        for name, (run, steps) in programs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append((time.perf_counter() - start) / steps)
-    return seconds
+def timed(programs: list[timing.Program]) -> dict[str, str]:
+    """Times programs in turns, after a first call that compiles.
+
+    A peer that fails is taken from the list; returns why, by name.
+    """
+    failed = {}
+    for program in list(programs):
+        try:
+            program.run()
+        except Exception as error:
+            if program is programs[0]:
+                raise
+            failed[program.name] = reason_of(error)
+            programs.remove(program)
+    for _ in range(ROUNDS):
+        for program in programs:
+            program.round_seconds.append(program.time_round())
+    return failed
+
+
+def seconds_of_step(ours: Ours, steps: int) -> float:
+    """Median seconds that a step of all heads takes."""
+    program = timing.Program("acai_jax", ours, steps)
+    timed([program])
+    return 1 / program.rate
 
 
 def step(heads: int, steps: int, alerts: Any) -> Row:
     """A step of K heads, each way."""
+    taken = heads * BATCH
     ours = Ours(alerts, heads, steps, HeadConfig())
-    ways: dict[str, tuple[Callable[[], None], int]] = {"acai_jax": (ours, steps)}
-    with plain_form():
-        plain = Ours(alerts, heads, steps, HeadConfig())
-        plain()
-    ways["acai_jax, plain form"] = (plain, steps)
-    ways |= {name: (run, 1) for name, run in torch_programs(alerts, heads).items()}
-    seconds = timed(ways, ROUNDS)
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    plain = plain_form()(Ours(alerts, heads, steps, HeadConfig()))  # its first call compiles
+    programs = [
+        timing.Program("acai_jax", ours, taken * steps),
+        timing.Program("acai_jax, plain form", plain, taken * steps),
+        *(
+            timing.Program(name, run, taken * PEER_STEPS)
+            for name, run in torch_programs(alerts, heads).items()
+        ),
+    ]
+    failed = timed(programs)
+    timing.print_table(Console(width=100), f"{heads} heads x {BATCH} alerts", programs)
     return {
         "heads": heads,
-        "milliseconds": {name: 1e3 * each for name, each in medians.items()},
-        "head_alerts_per_second": {n: heads * BATCH / each for n, each in medians.items()},
-        "ours_is_faster_by": {n: each / medians["acai_jax"] for n, each in medians.items()},
-        "round_seconds": seconds,
+        "milliseconds": {each.name: 1e3 * taken / each.rate for each in programs},
+        "head_alerts_per_second": {each.name: each.rate for each in programs},
+        "ours_is_faster_by": {each.name: programs[0].rate / each.rate for each in programs},
+        "round_seconds": {each.name: each.round_seconds for each in programs},
+        "failed": failed,
     }
 
 
@@ -182,7 +201,7 @@ def longest_epoch() -> int:
 def protocol(steps: int, alerts: Any) -> Row:
     """Minutes of a whole training, from the time of a step."""
     ours = Ours(alerts, len(CLASSES), steps, HeadConfig())
-    seconds = statistics.median(timed({"ours": (ours, steps)}, ROUNDS)["ours"])
+    seconds = seconds_of_step(ours, steps)
     return {
         "alerts": PROTOCOL_ALERTS,
         "steps": EPOCHS * longest_epoch(),
@@ -198,7 +217,7 @@ def grid(filters: int, steps: int, alerts: Any) -> Row:
     ours = Ours(alerts, len(CLASSES), steps, config)
     ours()
     compilation = time.perf_counter() - start
-    seconds = statistics.median(timed({"ours": (ours, steps)}, ROUNDS)["ours"])
+    seconds = seconds_of_step(ours, steps)
     whole = compilation + seconds * EPOCHS * longest_epoch()
     return {"filters": filters, "points": len(points), "hours": len(points) * whole / 3600}
 
@@ -220,7 +239,7 @@ def rows(small: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="a try, in minutes on a CPU")
-    parser.add_argument("--minutes", type=float, default=8.0, help="no row is begun after these")
+    parser.add_argument("--minutes", type=float, default=6.0, help="no row is begun after these")
     options = parser.parse_args()
     name = "gpu-small" if options.small else "gpu"
     console, until = Console(width=100), time.monotonic() + 60 * options.minutes
@@ -232,7 +251,11 @@ def main() -> None:
         if time.monotonic() > until:
             console.print(f"out of time before {title}: the same command goes on")
             return
-        found.append({"row": title, **measure()})
+        try:
+            found.append({"row": title, **measure()})
+        except Exception as error:  # the same command tries it again, after the others
+            console.print(f"{title}: {reason_of(error)}", markup=False)
+            continue
         console.print(title)
         console.print_json(json.dumps({k: v for k, v in found[-1].items() if k != "round_seconds"}))
         timing.write_results(name, found)

@@ -20,6 +20,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from acai_jax.files import write_file
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("ACAI_JAX_REAL_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "benchmarks" / "results"
@@ -130,7 +132,7 @@ def write_results(benchmark: str, results: Sequence[dict[str, object]]) -> None:
     """Writes benchmarks/results/<benchmark>-<device>.json and says so."""
     path = _path(benchmark)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**_machine(), "results": results}, indent=1) + "\n")
+    write_file(path, (json.dumps({**_machine(), "results": results}, indent=1) + "\n").encode())
     Console().print(f"written to {path.relative_to(ROOT)}")
 
 

@@ -42,9 +42,9 @@ def _adam(parameters: Any, rate: float, device: str) -> torch.optim.Adam:
 
 
 def programs(
-    alerts: Any, heads: int, batch: int, rate: float, dropout: float
+    alerts: Any, heads: int, batch: int, rate: float, dropout: float, steps: int
 ) -> dict[str, Callable[[], None]]:
-    """Ways to take one step of each head, each on a batch of its own.
+    """Ways to take a few steps of each head, each on a batch of its own.
 
     Args:
         alerts: features (n, f), triplets (n, h, w, c), positives (n,).
@@ -52,6 +52,7 @@ def programs(
         batch: alerts of a step.
         rate: of learning.
         dropout: share that is dropped.
+        steps: how many are taken before the device is waited for.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     features, triplets, positives = (np.asarray(each) for each in alerts)
@@ -69,7 +70,7 @@ def programs(
             torch.cuda.synchronize()
 
     def in_turn(compiled: bool) -> Callable[[], None]:
-        steps = []
+        of_heads = []
         for head in range(heads):
             model = Head(features.shape[1], dropout).to(device)
             adam = _adam(model.parameters(), rate, device)
@@ -81,11 +82,12 @@ def programs(
                 entropy(run(x, images), targets).backward()
                 adam.step()
 
-            steps.append(step)
+            of_heads.append(step)
 
         def every() -> None:
-            for step in steps:
-                step()
+            for _ in range(steps):
+                for step in of_heads:
+                    step()
             wait()
 
         return every
@@ -103,10 +105,11 @@ def programs(
         adam = _adam(weights.values(), rate, device)
 
         def every() -> None:
-            found = gradients(weights, *(each[rows] for each in at_hand))
-            for name, parameter in weights.items():
-                parameter.grad = found[name]
-            adam.step()
+            for _ in range(steps):
+                found = gradients(weights, *(each[rows] for each in at_hand))
+                for name, parameter in weights.items():
+                    parameter.grad = found[name]
+                adam.step()
             wait()
 
         return every
