@@ -139,24 +139,34 @@ class Population:
         return all(self.programs.map_heads(train_one, range(len(plans))))
 
     def _train_together(self, plans: Sequence[Int[np.ndarray, "_ b"]]) -> bool:
-        """Trains all members in one program; False to save before the rest."""
-        members, resident = range(len(plans)), self.training.triplets is not None
+        """Trains all members in one program; False to save before the rest.
+
+        Those that have stopped, or have seen all their rows, drop out of it.
+        """
+        resident = self.training.triplets is not None
         axes: Any = Data(None, 0, None if resident else 0)  # type: ignore[arg-type]
-        targets = np.stack([task.targets for task in self.tasks])
-        steps = max(map(len, plans))
-        plans = [np.pad(p, ((0, steps - len(p)), (0, 0)), constant_values=-1) for p in plans]
-        for parts in zip(*map(self._segments, plans, members), strict=True):
+        segments = list(map(self._segments, plans, range(len(plans))))
+        while left := [i for i, plan in enumerate(plans) if self.state.step[i] < len(plan)]:
             self._check_stop()
-            batches = stack([batches for batches, _ in parts])
-            triplets = parts[0][1] if resident else np.stack([part for _, part in parts])
-            data = Data(self.training.features, targets, triplets)
-            settings = stack([self._settings(index) for index in members])
-            found = self.programs.train(self.state.heads, settings, batches, data, axes)
-            for index in members:
-                one, tally = take(found, index)
+            parts = {index: next(segments[index]) for index in left}
+            taken = _filled_up(left, len(plans))
+            data = Data(
+                self.training.features,
+                np.stack([self.tasks[index].targets for index in taken]),
+                parts[left[0]][1] if resident else np.stack([parts[i][1] for i in taken]),
+            )
+            found = self.programs.train(
+                stack([take(self.state.heads, index) for index in taken]),
+                stack([self._settings(index) for index in taken]),
+                stack([parts[index][0] for index in taken]),
+                data,
+                axes,
+            )
+            for place, index in enumerate(left):
+                one, tally = take(found, place)
                 self._take_over(index, one, tally, parts[index][0])
             if self.save_is_due():
-                return int(self.state.step[0]) >= steps
+                return False
         return True
 
     def _segments(self, plan: Int[np.ndarray, "s b"], index: int) -> Iterator[tuple[Batches, Any]]:
@@ -289,6 +299,17 @@ class Population:
         """Adds the state to those on disk."""
         self.state.save(self.folder)
         self.saved_at = time.monotonic()
+
+
+def _filled_up(places: list[int], count: int) -> list[int]:
+    """The places, the last one repeated until they are all, a half, a quarter, ... of `count`.
+
+    A program is compiled for each of these sizes, and for no other.
+    """
+    size = count
+    while len(places) <= size // 2:
+        size //= 2
+    return places + places[-1:] * (size - len(places))
 
 
 def read_splits(

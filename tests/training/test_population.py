@@ -6,6 +6,7 @@ import threading
 
 import chex
 import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -22,19 +23,19 @@ SMALL = HeadConfig(filters=(4, 4), dense_units=(8, 8), head_units=4, activation=
 
 @pytest.fixture(scope="module")
 def train_population(simulated_dataset, tmp_path_factory):
-    """Members -> their population after two epochs."""
+    """Members -> their population after two epochs, in turn or in one program."""
     facts = dataset_facts(simulated_dataset)
     read = functools.partial(
         checked_split, simulated_dataset, resident=True, progress=lambda _: None
     )
     splits = read("train"), read("validation")
     config = Config(model=SMALL, batch_size=16, segment_steps=4)
-    programs = Programs(SMALL, None)
+    ways = {together: Programs(SMALL, None, together=together) for together in (False, True)}
 
-    def trained(members):
+    def trained(members, together=False):
         with Display(Console(quiet=True)) as display:
             population = population_of(
-                *(config, members, *splits, programs, facts.survey.inputs),
+                *(config, members, *splits, ways[together], facts.survey.inputs),
                 *(tmp_path_factory.mktemp("population"), display, threading.Event()),
             )
             with jax.transfer_guard("disallow"):
@@ -68,3 +69,21 @@ def test_a_member_alone_is_the_member_of_a_population(train_population):
         for tree in ("heads", "best", "control"):
             one, other = (getattr(each.state, tree) for each in (alone, together))
             chex.assert_trees_all_equal(take(one, 0), take(other, index))
+
+
+def test_members_of_one_program_drop_out_when_they_are_through(train_population, monkeypatch):
+    (plain,) = members_of(Config(heads=("h",)))
+    members = [dataclasses.replace(plain, balance=balance) for balance in (0.1, 0.1, 0.1, 4.0)]
+    sizes, train = [], Programs.train
+
+    def counted(self, state, settings, *rest):
+        sizes.append(np.size(settings.step))
+        return train(self, state, settings, *rest)
+
+    monkeypatch.setattr(Programs, "train", counted)
+    together = train_population(members, together=True)
+    assert set(sizes) == {4, 1}
+    in_turn = train_population(members)
+    for name, weights in in_turn.state.heads.weights.items():
+        found = together.state.heads.weights[name]
+        np.testing.assert_allclose(found, weights, rtol=1e-3, atol=1e-4, err_msg=name)
