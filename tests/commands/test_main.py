@@ -9,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import polars as pl
 import pytest
 from command_line import acai_jax
 from synthetic import avro_bytes, packet_record
 
 from acai_jax.commands.subcommands import COMMANDS, GROUPS
+from acai_jax.network.bank import HeadBank, create_heads
+from acai_jax.network.checkpoints import load_heads, save_heads
+from acai_jax.network.head_config import HeadConfig
 
 
 @pytest.fixture
@@ -50,6 +54,25 @@ HEARING_CTRL_C = [
     "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     "os.execv(sys.argv[1], sys.argv[1:])",
 ]
+
+
+def test_heads_of_several_checkpoints_become_one_model(tmp_path):
+    def save(name: str, classes: str, **changes: int) -> Path:
+        config = HeadConfig(filters=(2, 2), dense_units=(2,), **changes)
+        heads = create_heads(config, len(classes), jax.random.key(0))
+        versions = {each: {"version": name} for each in classes}
+        save_heads(HeadBank(heads, tuple(classes), versions), tmp_path / name)
+        return tmp_path / name
+
+    one, other, out = save("one", "ho"), save("other", "nh"), tmp_path / "out"
+    result = acai_jax("convert", out, "--model", one, "--add", other)
+    assert result.returncode == 0, result.stderr
+    assert load_heads(out).versions == {"h": "other", "o": "one", "n": "other"}
+    unlike = save("unlike", "v", head_units=3)
+    result = acai_jax("convert", tmp_path / "none", "--model", one, "--add", other, unlike)
+    assert result.returncode == 1
+    assert re.search(r"^error: cannot add \S+unlike: heads of one bank", result.stderr, re.M)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("command", [(), ("score",), ("show",), ("convert",)])
