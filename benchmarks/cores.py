@@ -40,7 +40,7 @@ def main() -> None:
         labelled = folder / "labelled"
         run_on(set(available), "simulate", "--count", given.simulated, "--out", labelled)
         simulated, out = folder / "simulated", folder / "scores.parquet"
-        score = ["score", night, "--model", "ztf-simulated", "--out", out]
+        score = ["score", night, "--weights", timing.DATA / "acai_h5", "--out", out]
         simulate = ["simulate", "--count", given.simulated, "--out", simulated]
         package = ["package", labelled / "alerts", "--labels", labelled / "labels.csv"]
         package += ["--data-dir", folder / "datasets"]

@@ -187,7 +187,10 @@ def test_same_bytes_from_another_process(night, built, tmp_path):
 
 def test_several_shards_are_sorted_as_a_whole(night, built, tmp_path, monkeypatch):
     monkeypatch.setattr("acai_jax.datasets.gather.plan.SHARD_RECORDS", 10)
-    builder = build(tmp_path, night, night / "labels.csv")
+    builder = build(tmp_path / "one", night, night / "labels.csv")
+    monkeypatch.setattr("acai_jax.datasets.builders.shards._FEW_RECORDS", 0)
+    side_by_side = build(tmp_path / "two", night, night / "labels.csv", num_workers=2)
+    assert record_files(side_by_side) == record_files(builder)
     assert builder.info.splits["train"].num_shards > 2
     for split in SPLITS:
         candids = [record["candid"] for record in Records(builder.data_path, split)]

@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -26,7 +26,6 @@ from acai_jax.alerts.preprocess import check_preset
 from acai_jax.alerts.sources import Paths, source_files
 from acai_jax.datasets.gather import local
 from acai_jax.datasets.gather.plan import BuildPlan, make_plan
-from acai_jax.datasets.gather.records import Record
 from acai_jax.datasets.labels import COLUMNS, Labels, read_labels
 from acai_jax.datasets.splits import PATCHES, RULE
 from acai_jax.errors import DatasetError, RejectsError
@@ -36,6 +35,7 @@ from acai_jax.surveys.base import Survey
 
 from .features import record_features
 from .formats import ARRAY_RECORD, ExampleWriter, to_tf_data
+from .shards import write_shards
 
 SplitBy = Literal["object", "alert", "position"]
 
@@ -166,7 +166,7 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
-        """Gathers the records of each shard, then lets TFDS write the shards."""
+        """Gathers the records of each shard, then writes the shards."""
         config = download_config or tfds.download.DownloadConfig()
         if config.beam_options is not None and config.beam_runner is None:
             # `tfds build` gives options only, and TFDS would write the shards without Beam
@@ -203,7 +203,6 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 tally, digests = beam.gather(
                     plan, files, rejects, config.beam_runner, config.beam_options
                 )
-                read = functools.partial(local.read_records, survey=self.survey)
             else:
                 size = sum(file.stat().st_size for file in files)
                 task = bar.add_task("checking", total=size)
@@ -212,9 +211,6 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 tally = local.gather(
                     plan, files, rejects, self._num_workers, functools.partial(bar.advance, task)
                 )
-                task = bar.add_task("writing", total=_records(tally))
-                advance = functools.partial(bar.advance, task)
-                read = functools.partial(_read_once, survey=self.survey, advance=advance)
             if not _records(tally):
                 rejected = sum(count for key, count in tally.items() if key[0] == "reject")
                 labelled = tally["alerts",] - tally["unlabelled",]
@@ -224,7 +220,23 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             facts["sources"] = _write_digests(folder, files, digests, Path(scratch))
             assert self.info.metadata is not None
             self.info.metadata.update(facts)
-            self._write(plan, read, dl_manager, config)
+            if config.beam_runner is not None:
+                self._write_with_beam(plan, dl_manager, config)
+            else:
+                assert self.info.file_format is not None
+                folders = plan.shard_folders()
+                task = bar.add_task("writing", total=_records(tally))
+                splits = write_shards(
+                    folders,
+                    {name: self._get_filename_template(split_name=name) for name in folders},
+                    _records(tally),
+                    survey=self.survey,
+                    stamps=self.settings.stamps,
+                    file_format=self.info.file_format,
+                    num_workers=self._num_workers,
+                    advance=functools.partial(bar.advance, task),
+                )
+                self.info.set_splits(tfds.core.SplitDict(splits))
 
     def _inputs(
         self, dl_manager: tfds.download.DownloadManager, scratch: Path, bar: Progress
@@ -316,22 +328,22 @@ class AcaiBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             **({"survey": survey.name} if survey is not DEFAULT else {}),
         }
 
-    def _write(
+    def _write_with_beam(
         self,
         plan: BuildPlan,
-        read: Callable[[Path], Iterable[tuple[int, Record]]],
         dl_manager: tfds.download.DownloadManager,
         config: tfds.download.DownloadConfig,
     ) -> None:
+        read = functools.partial(local.read_records, survey=self.survey)
         splits = []
         for split, folders in plan.shard_folders().items():
-            # one at a time: in Beam, TFDS would run the first split's pipeline again for the next
+            # one at a time: TFDS would run the first split's pipeline again for the next
             self._shards = {split: [functools.partial(read, folder) for folder in folders]}
             super()._download_and_prepare(dl_manager, config)
             splits.append(self.info.splits[split])
         self.info.set_splits(tfds.core.SplitDict(splits))
         for path in Path(self.data_path).glob("*.shard_infos.json"):
-            path.unlink()  # TFDS's notes, in Beam
+            path.unlink()  # TFDS's notes
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
@@ -368,17 +380,6 @@ def _remove_leftovers(folder: Path) -> None:
         if other != folder:
             os.close(lock_folder(other))  # raises if another build is alive
             shutil.rmtree(other)
-
-
-def _read_once(
-    folder: Path, survey: Survey, advance: Callable[[int], None]
-) -> Iterator[tuple[int, Record]]:
-    """The records of a shard, whose files are then no longer needed."""
-    found = local.read_records(folder, survey)
-    shutil.rmtree(folder)  # the dataset takes its place on the disk
-    for record in found:
-        yield record
-        advance(1)
 
 
 def _records(tally: local.Tally) -> int:
