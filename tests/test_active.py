@@ -14,7 +14,7 @@ from acai_jax.labelling.store import LabelStore
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.active_page import Round, write_active_page
 from acai_jax.training import Config
-from train.active import Loop, answer, choose, run, unanswered
+from train.active import Loop, answer, choose, quotas_of, run, unanswered
 
 
 @pytest.fixture
@@ -61,6 +61,18 @@ def test_the_loop_goes_round_and_nothing_is_done_twice(loop):
     assert len(labels.table) == 130 - len(queue.filter(why="relabel"))
     active = queue.filter(pl.col("why").is_in(["boundary", "disagreement", "confident"]))
     assert labels.active == set(active["candid"])
+
+
+def test_half_of_the_picks_are_random_while_a_head_is_missing(loop):
+    two = dataclasses.replace(loop, train=dataclasses.replace(loop.train, heads=("h", "b")))
+    assert quotas_of(two, ("h", "b")) == {}
+    assert quotas_of(two, ("b",)) == {"boundary": 1.0, "random": 1.0}
+    given = {"boundary": 0.6, "confident": 0.3, "random": 0.1}
+    asked = dataclasses.replace(two, quotas=given)
+    assert quotas_of(asked, ("b", "h")) == given
+    assert quotas_of(asked, ("b",)) == pytest.approx(given | {"random": 0.9})
+    random = dataclasses.replace(two, quotas={"random": 1.0})
+    assert quotas_of(random, ()) == {"random": 1.0}
 
 
 def written(folder: Path) -> dict[Path, int]:

@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
@@ -55,7 +56,8 @@ class Loop:
         rounds: after the first.
         first: alerts of the first round, all random.
         count: alerts of each other round.
-        quotas: reason -> share of a round's alerts, as for `acai-jax pick`.
+        quotas: reason -> share of a round's alerts, as for `acai-jax pick`; half of them are random
+            while a head has no positives to learn from or to stop by.
         warm_start: each round's heads start from those of the one before.
         draws: of the bootstrap in each evaluation.
         workers: decoding processes; by default one for each core.
@@ -173,7 +175,7 @@ def choose(loop: Loop, number: int, folder: Path, before: Path | None) -> pl.Dat
     return pick(
         read_scores([scores]),
         loop.count,
-        loop.quotas,
+        quotas_of(loop, bank.classes),
         labels=read_labels(before / "labels" / "labels.csv"),
         losses=pl.read_parquet(out_of_fold) if out_of_fold.exists() else None,
         thresholds=found,
@@ -181,6 +183,18 @@ def choose(loop: Loop, number: int, folder: Path, before: Path | None) -> pl.Dat
         labelling_round=number,
         seed=loop.seed,
     )
+
+
+def quotas_of(loop: Loop, heads: Collection[str]) -> dict[str, float]:
+    """The quotas of a round; half of its alerts at least are random while a head is missing.
+
+    It lacks positives in training or in validation, which takes random draws only.
+    """
+    given = loop.quotas or {"boundary": 1.0}
+    others = {why: share for why, share in given.items() if why != "random"}
+    if set(loop.train.heads) <= set(heads) or sum(others.values()) <= given.get("random", 0.0):
+        return loop.quotas
+    return {**others, "random": sum(others.values())}
 
 
 def answer(queue: pl.DataFrame, store: LabelStore, truth: Path) -> None:
@@ -227,7 +241,8 @@ def trainable(config: Config, datasets: Path) -> tuple[str, ...]:
     if not heads:
         raise DatasetError("too few labels: no head has positives in training and validation")
     if left_out := [head for head in config.heads if head not in heads]:
-        console.print(f"note: no heads yet for {', '.join(left_out)}: too few labels")
+        missing = f"no heads yet for {', '.join(left_out)}: too few labels"
+        console.print(f"note: {missing}; half of the next picks are random", soft_wrap=True)
     return tuple(heads)
 
 
