@@ -188,7 +188,8 @@ def choose(loop: Loop, number: int, folder: Path, before: Path | None) -> pl.Dat
 def quotas_of(loop: Loop, heads: Collection[str]) -> dict[str, float]:
     """The quotas of a round; half of its alerts at least are random while a head is missing.
 
-    It lacks positives in training or in validation, which takes random draws only.
+    It lacks positives in training or in validation, which takes random draws only. Where `loop` has
+    no quotas, the other half is near the boundary.
     """
     given = loop.quotas or {"boundary": 1.0}
     others = {why: share for why, share in given.items() if why != "random"}
