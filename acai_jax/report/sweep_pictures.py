@@ -123,6 +123,7 @@ def draw_curves(found: SweepResult) -> Picture:
         for epochs in rungs[:-1]:
             axes.axvline(epochs, color=theme.line, linestyle=":", linewidth=1)
         _logarithmic_losses(axes, [loss for curve in curves.values() for loss in curve])
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         return figure
 
