@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # workers have no use for polars
     from acai_jax.datasets.labels import Labels
 
 SHARD_RECORDS = 2048
-"""Records of a shard, about: 100 MB, the largest stretch that is ever in memory."""
+"""Records of a shard, about: 100 MB, the largest stretch that a process holds in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
