@@ -138,7 +138,7 @@ class Broker:
     ) -> None:
         """Sends messages: each to `partition` or to any; with a time in ms, or with now."""
         failed: list[KafkaError] = []
-        settings = {"message.max.bytes": 20_000_000, "linger.ms": 1}
+        settings = {"message.max.bytes": 20_000_000, "linger.ms": 1, "max.in.flight": 1}
         producer = self._client(Producer, {**settings, "compression.type": compression})
         for message in messages:
             producer.produce(

@@ -29,6 +29,10 @@ _CONNECT_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 2.0
 _TRANSACTION_MS: Final = 20_000  # for so long one that a crash left open keeps readers waiting
 _QUEUE_KBYTES: Final = 65_536  # messages fetched ahead: about 800 alerts
+# Of two requests on their way to a new partition a broker can refuse the first, as it is not ready,
+# and accept the second; what it then says of the first's retry counts as "written already", and its
+# messages are lost without a word (seen with Kafka 4.3 and librdkafka 2.16; KAFKA-15591).
+_IN_ORDER: Final = {"max.in.flight": 1}
 # what an operator has to mend; waiting would not
 _REFUSALS: Final = (
     *("_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"),
@@ -107,6 +111,7 @@ class Connection:
             "transactional.id": transactional_id,
             "linger.ms": 5,
             "compression.type": "lz4",
+            **_IN_ORDER,
         }
         producer = self._make(require("confluent_kafka", "kafka").Producer, config)
         producer.init_transactions(_CONNECT_SECONDS)
@@ -122,7 +127,7 @@ class Connection:
             StreamError: as for `consumer`.
         """
         kafka = require("confluent_kafka", "kafka")
-        producer = self._make(kafka.Producer, self._overridden(config))
+        producer = self._make(kafka.Producer, self._overridden(config) | _IN_ORDER)
         self._reach(producer.list_topics, lambda: producer.poll(0))
         return producer
 

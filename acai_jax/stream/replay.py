@@ -32,7 +32,7 @@ _METADATA_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 0.2  # how long a stop may wait to be heard
 _KEPT_REJECTS: Final = 20
 _PRODUCER: Final = {
-    "enable.idempotence": True,  # nothing doubled or reordered by a retry
+    "enable.idempotence": True,  # nothing doubled by a retry
     "delivery.timeout.ms": 60_000,
     "queue.buffering.max.kbytes": 65_536,  # about 800 alerts
     "message.max.bytes": 2**26,  # the broker has its own limit, and says so

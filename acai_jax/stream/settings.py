@@ -40,6 +40,8 @@ _OURS: Final = {
     "isolation.level": "the stream itself",
     "transactional.id": "the stream itself",
     "enable.idempotence": "the stream itself",
+    "max.in.flight": "the stream itself",
+    "max.in.flight.requests.per.connection": "the stream itself",
 }
 # rebalances in which some partitions stay; for the loop, each one begins anew
 _BIT_BY_BIT: Final = {

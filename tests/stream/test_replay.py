@@ -60,7 +60,7 @@ def test_files_arrive_unchanged_and_in_order(broker: Broker, night, files):
 
 def test_a_topic_is_made_and_its_partitions_take_turns(broker: Broker, night, files):
     topic = broker.create_topic() + "_made"
-    replay(night, settings(broker, topic, partitions=3))
+    assert replay(night, settings(broker, topic, partitions=3)).delivered == 40
     assert broker.topics()[topic] == 3
     by_partition = {p: files[p::3] for p in range(3)}
     found = broker.messages(topic)

@@ -48,6 +48,7 @@ def test_the_environment_wins_over_the_file_and_secrets_are_hidden(tmp_path):
         ("a=1\n=hunter2", "line 2: not KEY=VALUE"),
         ("bootstrap.servers=hunter2:9092", "set by --bootstrap-servers"),
         ("enable.auto.commit=hunter2", "set by the stream itself"),
+        ("max.in.flight.requests.per.connection=5", "set by the stream itself"),
         ("partition.assignment.strategy=cooperative-sticky", "cooperative is not for a stream"),
         ("group.protocol=Consumer", "consumer is not for a stream"),
     ],
