@@ -2,10 +2,10 @@
 
     python -m benchmarks.ensembles --workdir /tmp/ensembles
 
-Simulates and packages alerts, unless --dataset names a dataset, and trains an ensemble; its first
-members are the heads that would be trained alone. Both score the test split, and real alerts that
-catalogues label. Intervals are from a bootstrap by object, of the same draws for both. What is
-finished stays in --workdir.
+Simulates and packages alerts, unless --dataset names a dataset, and trains an ensemble per seed;
+its first members are the heads that would be trained alone. Both score the test split, and real
+alerts that catalogues label. Figures are means over the seeds; their intervals are from a bootstrap
+by object, of the same draws for all. What is finished stays in --workdir.
 
 Results go to benchmarks/results/ensembles-<device>.json.
 """
@@ -43,35 +43,48 @@ def first_members(bank: HeadBank) -> HeadBank:
 
 
 def compare(
-    scores: tuple[np.ndarray, np.ndarray], targets: np.ndarray, objects: np.ndarray
+    scores: list[tuple[np.ndarray, np.ndarray]], targets: np.ndarray, objects: np.ndarray
 ) -> dict[str, Any]:
-    """Figures of single heads and of ensembles, and their differences, with intervals."""
-    places = np.unique(objects, return_inverse=True)[1]
-    exact = [each.astype(np.float64) for each in scores]
-    losses = []
-    for each in exact:
-        right = np.clip(np.where(targets, each, 1 - each), 1e-12, 1)
-        losses.append(-np.log(right))
-    rankings = [Ranking(each, targets) for each in exact]
+    """Figures of single heads and of ensembles, and their differences: means over the seeds.
 
-    def figures(counts: np.ndarray) -> np.ndarray:
+    Args:
+        scores: of single heads and of ensembles, for each seed.
+        targets: what is right.
+        objects: of which object each alert is.
+    """
+    places = np.unique(objects, return_inverse=True)[1]
+    exact = [[each.astype(np.float64) for each in pair] for pair in scores]
+    losses = [
+        [-np.log(np.clip(np.where(targets, each, 1 - each), 1e-12, 1)) for each in pair]
+        for pair in exact
+    ]
+    rankings = [[Ranking(each, targets) for each in pair] for pair in exact]
+
+    def of_seeds(counts: np.ndarray) -> np.ndarray:
+        """(seed, figure)."""
         weights = counts[places]
-        mean = [np.average(loss, weights=weights) for loss in losses]
-        ece = [ranking.figures(weights).ece for ranking in rankings]
-        return np.array([*mean, mean[1] - mean[0], *ece, ece[1] - ece[0]])
+        loss = np.array([[np.average(each, weights=weights) for each in pair] for pair in losses])
+        ece = np.array([[each.figures(weights).ece for each in pair] for pair in rankings])
+        differences = (np.diff(each, axis=1) for each in (loss, ece))
+        return np.hstack([loss, next(differences), ece, next(differences)])
 
     count = int(places.max()) + 1
-    low, high = interval(resample(count, figures, DRAWS, seed=0))
-    values = figures(np.ones(count))
+    low, high = interval(resample(count, lambda c: of_seeds(c).mean(0), DRAWS, seed=0))
+    values = of_seeds(np.ones(count))
     columns = [(figure, who) for figure in FIGURES for who in ("single", "ensemble", "difference")]
     return {
-        f"{figure}, {who}": [float(values[i]), float(low[i]), float(high[i])]
+        f"{figure}, {who}": {
+            "mean": float(values[:, i].mean()),
+            "low": float(low[i]),
+            "high": float(high[i]),
+            "of_seeds": values[:, i].tolist(),
+        }
         for i, (figure, who) in enumerate(columns)
     }
 
 
-def judge(bank: HeadBank, dataset: Path, data: Path) -> list[dict[str, Any]]:
-    """A row for each sample and head."""
+def judge(banks: list[HeadBank], dataset: Path, data: Path) -> list[dict[str, Any]]:
+    """A row for each sample and head; a bank for each seed."""
     test = load_split(dataset, "test")
     with (data / "real_labelled.csv").open() as file:
         named = {int(row["candid"]): row["label"] for row in csv.DictReader(file)}
@@ -86,27 +99,31 @@ def judge(bank: HeadBank, dataset: Path, data: Path) -> list[dict[str, Any]]:
     }
     rows = []
     for sample, (features, triplets, labels, objects) in samples.items():
-        single, ensemble = (
-            Scorer(each).score_arrays(features, triplets) for each in (first_members(bank), bank)
-        )
-        for index, name in enumerate(bank.classes):
+        scores = [
+            [Scorer(each).score_arrays(features, triplets) for each in (first_members(bank), bank)]
+            for bank in banks
+        ]
+        for index, name in enumerate(banks[0].classes):
             judged = np.array([name not in UNJUDGED.get(label, "") for label in labels])
             targets = labels[judged] == name
-            found = compare(
-                (single[judged, index], ensemble[judged, index]), targets, objects[judged]
-            )
+            of_head = [
+                (single[judged, index], ensemble[judged, index]) for single, ensemble in scores
+            ]
+            found = compare(of_head, targets, objects[judged])
             counts = {"positives": int(targets.sum()), "negatives": int((~targets).sum())}
             rows.append({"sample": sample, "head": name, **counts, **found})
     return rows
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="single heads and ensembles (95 % of draws of objects)")
+    table = Table(title="single heads and ensembles, means over the seeds (95 % by object)")
     columns = [key for key in rows[0] if "," in key]
     for column in ("sample", "head", "+", "-", *columns):
         table.add_column(column, justify="right")
     for row in rows:
-        cells = ("{:.4f}\n({:.4f} to {:.4f})".format(*row[column]) for column in columns)
+        cells = (
+            "{mean:.4f}\n({low:.4f} to {high:.4f})".format(**row[column]) for column in columns
+        )
         counts = (str(row["positives"]), str(row["negatives"]))
         table.add_row(row["sample"], row["head"], *counts, *cells)
     Console(width=170).print(table)
@@ -118,6 +135,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="a packaged dataset; by default simulated")
     parser.add_argument("--count", type=int, default=26_000, help="alerts to simulate")
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--max-epochs", type=int, default=30, help="in each round")
     parser.add_argument("--data", type=Path, default=timing.DATA, help="real alerts")
     arguments = parser.parse_args()
@@ -125,12 +143,16 @@ def main() -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     dataset = arguments.dataset or package_alerts(workdir, arguments.count)
     config = Config(dataset=dataset, ensemble=arguments.members, max_epochs=arguments.max_epochs)
-    bank = train(config, workdir / "ensemble")
-    if bank is None:
-        raise SystemExit("interrupted: the same command goes on")
-    rows = judge(bank, dataset, arguments.data)
+    banks = []
+    for number in range(arguments.seeds):
+        seeded = dataclasses.replace(config, seed=number * arguments.members)  # none is used twice
+        bank = train(seeded, workdir / f"ensemble-{number}")
+        if bank is None:
+            raise SystemExit("interrupted: the same command goes on")
+        banks.append(bank)
+    rows = judge(banks, dataset, arguments.data)
     print_rows(rows)
-    facts = {"members": arguments.members, "max_epochs": arguments.max_epochs}
+    facts = {name: getattr(arguments, name) for name in ("members", "max_epochs", "seeds")}
     timing.write_results("ensembles", [{**facts, "rows": rows}])
 
 
