@@ -12,7 +12,8 @@ Parts:
     published: what the published heads, which never saw the simulation, say about it.
     features, images: can a judge tell real alerts from simulated ones, of the same mix of classes?
     figures: two-sample distances of every figure, and the share within the real range by class.
-Results go to benchmarks/results/reality-<device>.json.
+Results go to benchmarks/results/reality-<device>.json, those of heads to
+reality-heads-<model>-<device>.json.
 """
 
 import argparse
@@ -46,6 +47,7 @@ CONSOLE = Console(width=170)
 PARTS = ("heads", "published", "features", "images", "figures")
 THRESHOLD = 0.5
 DRAWS = 1000
+OTHERS = ("alerts", "fink_alerts.parquet")  # the second are of one exposure, in clouds
 UNJUDGED = {"t": "ho"}  # whether these have hosts is not known
 PLACES = ("ra", "dec")  # the sample's choice
 
@@ -73,9 +75,15 @@ def judge_heads(
     sample = real_sample(data, ("real_labelled.parquet",))
     labels = np.array([named[candid] for candid in sample.candids])
     scores = scorer.score_arrays(sample.features, sample.triplets)
-    others = real_sample(data, ("alerts", "fink_alerts.parquet"))
-    of_others = scorer.score_arrays(others.features, others.triplets)
-    decided = published.score_arrays(others.features, others.triplets) > THRESHOLD
+    others = {file: real_sample(data, (file,)) for file in OTHERS}
+    of_others = [scorer.score_arrays(each.features, each.triplets) for each in others.values()]
+    decided = [
+        published.score_arrays(each.features, each.triplets) > THRESHOLD for each in others.values()
+    ]
+    parts = {
+        "all": (np.concatenate(of_others), np.concatenate(decided)),
+        **dict(zip(others, zip(of_others, decided, strict=True), strict=True)),
+    }
     of_simulated = scorer.score_arrays(simulated.features, simulated.triplets)
     results = []
     for index, name in enumerate(scorer.bank.classes):
@@ -106,7 +114,7 @@ def judge_heads(
         count = objects.max() + 1
         low, high = interval(resample(count, figures, DRAWS, 0))
         names = ("auc", "fnr", "fpr", "fnr_balanced", "fpr_balanced")
-        theirs = decided[:, published.bank.classes.index(name)]
+        place = published.bank.classes.index(name)
         results.append(
             {
                 "head": name,
@@ -118,14 +126,22 @@ def judge_heads(
                 "low": dict(zip(names, low.tolist(), strict=True)),
                 "high": dict(zip(names, high.tolist(), strict=True)),
                 "agreement": {
-                    "alerts": len(theirs),
-                    "positives": int(theirs.sum()),
-                    "auc": ranking(of_others[:, index], theirs).figures().auc,
-                    "same_decision": float(((of_others[:, index] > THRESHOLD) == theirs).mean()),
+                    part: _agreement(ours[:, index], theirs[:, place])
+                    for part, (ours, theirs) in parts.items()
                 },
             }
         )
     return results
+
+
+def _agreement(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Scores beside decisions."""
+    return {
+        "alerts": len(theirs),
+        "positives": int(theirs.sum()),
+        "auc": ranking(ours, theirs).figures().auc,
+        "same_decision": float(((ours > THRESHOLD) == theirs).mean()),
+    }
 
 
 def print_heads(model: str, results: list[dict[str, object]]) -> None:
@@ -137,14 +153,25 @@ def print_heads(model: str, results: list[dict[str, object]]) -> None:
     names = ("auc", "fnr", "fpr", "fpr_balanced")
     table(
         f"{model} on catalogue-labelled real alerts (95 % of draws by object)",
-        ("head", "+", "-", "AUC", "FNR at 0.5", "FPR at 0.5", "FPR, balanced", "other 97: AUC"),
+        ("head", "+", "-", "AUC", "FNR at 0.5", "FPR at 0.5", "FPR, balanced"),
         (
             (
                 r["head"],
                 r["positives"],
                 r["negatives"],
                 *(within(r, n) for n in names),
-                r["agreement"]["auc"],  # type: ignore[index]
+            )
+            for r in results
+        ),
+    )
+    parts: list[str] = list(results[0]["agreement"])  # type: ignore[call-overload]
+    table(
+        f"{model} beside the published heads' decisions: AUC, and positives",
+        ("head", *parts),
+        (
+            (
+                r["head"],
+                *("{auc:.3f}, {positives} of {alerts}".format(**r["agreement"][p]) for p in parts),  # type: ignore[index]
             )
             for r in results
         ),
@@ -329,7 +356,8 @@ def main() -> None:
         scorer = acai_jax.Scorer.load(arguments.model, weights_dir=arguments.weights)
         heads = judge_heads(scorer, published, arguments.data, samples[0])
         print_heads(arguments.model, heads)
-        found |= {"model": arguments.model, "heads": heads}
+        about = found | {"model": arguments.model, "heads": heads}
+        timing.write_results(f"reality-heads-{Path(arguments.model).name}", [about])
     if "published" in arguments.parts:
         by_class, by_kind = judge_simulation(published, samples)
         title = f"published heads at {THRESHOLD} on {len(samples)} x {arguments.count:,} simulated"
@@ -366,7 +394,8 @@ def main() -> None:
             title = "share of simulated alerts within the central 90 % of real ones, by class"
             table(title, inside[0], (r.values() for r in inside))
             found |= {"distances": compared, "within": inside}
-    timing.write_results("reality", [found])
+    if set(arguments.parts) > {"heads"} or "heads" not in arguments.parts:
+        timing.write_results("reality", [found])
 
 
 if __name__ == "__main__":

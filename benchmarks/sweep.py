@@ -61,7 +61,7 @@ class Bench:
 
     def rounds(self, name: str, search: Search, asked: list[list[Settings]]) -> list[Trial]:
         """Trains the trials of each round; programs of one structure are compiled once."""
-        folder, programs = self.workdir / name, {}
+        folder = self.workdir / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         log = TrialLog(folder / "trials.jsonl")
@@ -70,7 +70,7 @@ class Bench:
                 log.ask(number, settings)
                 Round(
                     *(self.config, search, log, number, *self.splits, self.facts.survey.inputs),
-                    *(programs, folder / f"round-{number}", self.display, stop),
+                    *(folder / f"round-{number}", self.display, stop),
                 ).run(lambda: None)
         return log.trials
 
@@ -81,6 +81,7 @@ class Bench:
             folder = self.workdir / "alone" / f"{number}"
             shutil.rmtree(folder, ignore_errors=True)
             config = config_of(self.config, settings)
+            jax.clear_caches()  # as a process of its own has none
             bank = train(config, folder, console=Console(quiet=True))
             if bank is None:
                 raise SystemExit("interrupted")

@@ -26,7 +26,6 @@ from acai_jax.training.inputs import Split
 from acai_jax.training.members import members_of
 from acai_jax.training.population import Population, population_of, programs_of
 from acai_jax.training.progress import Display, Journal
-from acai_jax.training.step import Programs
 
 
 def survivors(search: Search, trials: Sequence[Trial], rung: int) -> list[Trial]:
@@ -61,7 +60,6 @@ class Round:
         training: the split that trials train on.
         validation: the split that judges them.
         inputs: what heads read.
-        programs: of each structure; those of earlier rounds are used again.
         folder: of this round.
         display: where progress is shown.
         stop: set where the sweep is to end early.
@@ -75,7 +73,6 @@ class Round:
     training: Split
     validation: Split
     inputs: Inputs
-    programs: dict[HeadConfig, Programs]
     folder: Path
     display: Display
     stop: threading.Event
@@ -183,16 +180,14 @@ class Round:
 
     def _first_population(self, group: "_Group") -> Population:
         config = dataclasses.replace(self.config, model=group.structure)
-        if group.structure not in self.programs:
-            programs = programs_of(config, self.inputs, together=self.together)
-            self.programs[group.structure] = programs
+        programs = programs_of(config, self.inputs, together=self.together)
         members = [
             dataclasses.replace(member, name=f"{number}-{member.name}")
             for number in group.numbers
             for member in members_of(config_of(self.config, self.log.trials[number].settings))
         ]
         return population_of(
-            *(config, members, self.training, self.validation, self.programs[group.structure]),
+            *(config, members, self.training, self.validation, programs),
             *(self.inputs, group.folder, self.display, self.stop),
         )
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from acai_jax.errors import DatasetError, TrainingError, UsageError
 from acai_jax.network.checkpoints import HEADS_FOLDER, is_checkpoint
-from acai_jax.network.head_config import HeadConfig, size_of
+from acai_jax.network.head_config import size_of
 from acai_jax.processes import finishing
 from acai_jax.surveys.base import Inputs
 from acai_jax.sweep.choice import Choice, SweepResult, choose
@@ -27,7 +27,6 @@ from acai_jax.training.loop import train
 from acai_jax.training.members import check_features
 from acai_jax.training.population import InterruptedRunError, read_splits
 from acai_jax.training.progress import Display
-from acai_jax.training.step import Programs
 
 
 def sweep(
@@ -120,7 +119,6 @@ def _rounds(
     """Asks for the trials of each round, and trains them, where that is not done yet."""
     training, validation = read_splits(config, facts, display, together=together)
     inputs = facts.survey.inputs
-    programs: dict[HeadConfig, Programs] = {}
 
     def fits(settings: Settings) -> bool:
         return _fits(config, settings, inputs)
@@ -137,7 +135,7 @@ def _rounds(
                 return
             log.ask(number, asked)
         Round(
-            *(config, search, log, number, training, validation, inputs, programs),
+            *(config, search, log, number, training, validation, inputs),
             *(workdir / f"round-{number}", display, stop, together),
         ).run(lambda: write_table(log.trials, workdir / "trials.parquet"))
         best = min(log.of_round(number), key=lambda trial: (-len(trial.results), trial.loss))

@@ -4,6 +4,7 @@ A member comes out the same whichever members are beside it.
 """
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -334,9 +335,12 @@ def read_splits(
     return read("train"), read("validation")
 
 
+_programs = functools.lru_cache(maxsize=32)(Programs)
+
+
 def programs_of(config: Config, inputs: Inputs, *, together: bool | None = None) -> Programs:
-    """The programs of the configuration's structure; see `Programs`."""
-    return Programs(
+    """The programs of the configuration's structure, those of an earlier run if it had the same."""
+    return _programs(
         config.model,
         config.microbatch,
         inputs=inputs,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import random
@@ -28,7 +27,7 @@ from acai_jax.sweep import run as sweep_run
 from acai_jax.sweep.choice import choose
 from acai_jax.sweep.search import config_of
 from acai_jax.sweep.trials import Result, Trial
-from acai_jax.training import Config, loop, population, train
+from acai_jax.training import Config, loop, train
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10 if os.environ.get("ACAI_JAX_FUZZ") else 1
@@ -62,14 +61,6 @@ def small(dataset, **changes):
 
 def run(config, search, workdir):
     return sweep(config, search, workdir, console=Console(quiet=True))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs_are_compiled_once():
-    programs = functools.cache(population.Programs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "Programs", programs)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -180,10 +180,17 @@ def test_heads_that_have_stopped_keep_their_bits_while_others_train(data):
 def test_a_head_alone_is_the_head_in_the_bank_after_many_steps(data):
     keys, state = first_state()
     rows = np.stack([plan(60, seed=seed) for seed in range(3)])
-    bank, _ = train_together(programs_of(together=True), state, keys, rows, data)
-    programs = programs_of()
+    segments = np.split(rows, 20, axis=1)  # of as many steps as other tests run
+    bank = state
+    for number, some in enumerate(segments):
+        settings = [settings_of(key, number=3 * number) for key in keys]
+        bank, _ = train_together(programs_of(together=True), bank, keys, some, data, settings)
     for head in range(3):
-        alone, _ = train_alone(programs, state, keys[head], rows[head], data, head)
+        alone = take(state, head)
+        for number, some in enumerate(segments):
+            one = data._replace(targets=data.targets[head])
+            settings = settings_of(keys[head], number=3 * number)
+            alone, _ = programs_of().train(alone, settings, batches_of(some[head]), one, None)
         chex.assert_trees_all_close(alone.weights, take(bank, head).weights, atol=1e-5, rtol=0)
         moved = np.abs(alone.weights["join.kernel"] - state.weights["join.kernel"][head]).max()
         assert moved > 0.01
@@ -270,7 +277,7 @@ def test_the_program_is_compiled_once(data, monkeypatch, together):
     keys, state = first_state()
     programs = Programs(SMALL, 4, together=together)
     for seed in range(3):
-        rows = plan(4, seed=seed)
+        rows = plan(3, seed=seed)
         if together:
             state, _ = train_together(programs, state, keys, np.stack([rows] * 3), data)
             state = jax.tree.map(np.array, state)
