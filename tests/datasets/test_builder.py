@@ -571,7 +571,7 @@ from acai_jax.datasets.gather import local
 digests = local.digests
 def slow(files, advance):
     print("under way", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 local.digests = slow
 """
     program = build_program(night, tmp_path, before)
@@ -583,7 +583,7 @@ local.digests = slow
         with pytest.raises(OutputError, match="another run is writing to"):
             build(tmp_path, night, night / "labels.csv")
         other.send_signal(signal.SIGINT)
-        assert other.wait(timeout=30) == 130
+        assert other.wait(timeout=120) == 130
     nothing_is_left(tmp_path)
 
 

@@ -38,7 +38,7 @@ class Client:
         if content is not None:
             standard |= {"Origin": self.origin, "Content-Type": "application/json"}
         standard |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
         if body is not None:
@@ -351,4 +351,4 @@ def test_the_command_says_what_is_wrong(queue_file, tmp_path):
 def test_ctrl_c_ends_the_command(queue_file, tmp_path):
     with labelling(queue_file, "--store", tmp_path / "labels.db", "--port", 0) as running:
         running.process.terminate()
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0

@@ -344,7 +344,7 @@ def start_process(config, workdir):
 
 def wait_for_state(process, workdir, number):
     """Waits until a state of this number or a later one is complete."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         states = [p.name for p in (workdir / "state").glob("*") if p.name.isdigit()]
         if states and int(max(states)) >= number:
@@ -377,7 +377,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(saved_often, tmp_path
     process = start_process(config, workdir)
     wait_for_state(process, workdir, 6)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "the same command goes on" in errors
     assert not (workdir / "heads").exists()
