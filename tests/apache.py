@@ -249,17 +249,17 @@ class CuttableKafka(Kafka):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._relay = Relay(self._ports["CUTTABLE"], self._ports["RELAY"])
+        self.relay = Relay(self._ports["CUTTABLE"], self._ports["RELAY"])
 
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self._ports['RELAY']}"
 
     def cut(self) -> None:
-        self._relay.stop()
+        self.relay.stop()
 
     def mend(self) -> None:
-        self._relay.start()
+        self.relay.start()
 
 
 class SecuredKafka(Kafka):

@@ -275,10 +275,16 @@ class Tansu(Broker):
 
 
 class Relay:
-    """Passes bytes between clients of one port and another port; can be stopped and started."""
+    """Passes bytes between clients of one port and another port; can be stopped and started.
+
+    Attributes:
+        change: given each request of a client, with its length before it, gives what is passed on.
+    """
 
     def __init__(self, target: int, port: int) -> None:
         self.port = port
+        self.change: Callable[[bytes], bytes] | None = None
+        self._begun: dict[socket.socket, bytes] = {}  # what there is of a client's next request
         self._target = target
         self._thread: threading.Thread | None = None
         self.start()
@@ -317,6 +323,7 @@ class Relay:
             client.close()
             return
         peers[client], peers[server] = server, client
+        self._begun[client] = b""
         for end in (client, server):
             selector.register(end, selectors.EVENT_READ)
 
@@ -324,14 +331,25 @@ class Relay:
         other = peers[end]
         try:
             data = end.recv(2**18)
-            other.sendall(data)
+            changed = end in self._begun and self.change is not None
+            other.sendall(self._requests(end, data) if changed else data)
         except OSError:
             data = b""
         if not data:
             for closed in (end, other):
                 selector.unregister(closed)
                 del peers[closed]
+                self._begun.pop(closed, None)
                 closed.close()
+
+    def _requests(self, client: Any, data: bytes) -> bytes:
+        assert self.change is not None
+        data, found = self._begun[client] + data, b""
+        while len(data) >= 4 and len(data) >= (end := 4 + int.from_bytes(data[:4])):
+            found += self.change(data[:end])
+            data = data[end:]
+        self._begun[client] = data
+        return found
 
 
 def free_port() -> int:

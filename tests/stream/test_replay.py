@@ -69,6 +69,26 @@ def test_a_topic_is_made_and_its_partitions_take_turns(broker: Broker, night, fi
         replay(night, settings(broker, topic, partitions=2))
 
 
+def test_what_a_partition_refuses_at_first_is_not_lost(kafka, night, files):
+    """Later requests wait: accepted before it, they would make it look as if it were written."""
+    refused = []
+
+    def refuse_first(request: bytes) -> bytes:
+        if refused or request[4:6] != b"\0\0" or topic not in request:  # PRODUCE
+            return request
+        refused.append(request)
+        time.sleep(0.5)  # all that may follow it does
+        return request.replace(topic, b"x" * len(topic))
+
+    with kafka.cuttable() as broker:
+        topic = broker.create_topic().encode()
+        broker.relay.change = refuse_first
+        small = client(BATCH_NUM_MESSAGES=5)
+        assert replay(night, settings(broker, topic.decode()), client=small).delivered == 40
+        assert values(broker, topic.decode()) == files
+        assert refused
+
+
 class Times:
     """Time that passes only while a producer waits, and when each message was handed on."""
 
