@@ -14,6 +14,8 @@ from acai_jax.labelling.store import LabelStore
 from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.active_page import Round, write_active_page
 from acai_jax.training import Config
+from acai_jax.training.folder import own_folder
+from train import active
 from train.active import Loop, answer, choose, quotas_of, run, unanswered
 
 
@@ -108,3 +110,12 @@ def test_the_page_shows_rounds_without_an_evaluation(tmp_path):
         assert wanted in text
     write_active_page(rounds[:1], page, facts={})
     assert "Learning curves" in page.read_text()
+
+
+def test_a_folder_has_one_loop_at_a_time(tmp_path, monkeypatch, capsys):
+    command = ["train.active", "--pool", str(tmp_path / "pool"), "--workdir", str(tmp_path / "own")]
+    monkeypatch.setattr("sys.argv", command)
+    with own_folder(tmp_path / "own"), pytest.raises(SystemExit) as caught:
+        active.main()
+    assert caught.value.code == 1
+    assert f"another run is writing to {tmp_path / 'own'}" in capsys.readouterr().err

@@ -41,6 +41,7 @@ from acai_jax.score.night import score_night
 from acai_jax.score.scorer import Scorer, enable_compilation_cache
 from acai_jax.surveys import survey_of_table
 from acai_jax.training import Config, train
+from acai_jax.training.folder import own_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -293,7 +294,8 @@ def main() -> None:
     with clear_errors():
         loop = parse(Loop, "python -m train.active")
         enable_compilation_cache()
-        run(loop)
+        with own_folder(loop.workdir):
+            run(loop)
 
 
 if __name__ == "__main__":
