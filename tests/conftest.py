@@ -45,9 +45,15 @@ _import_hook._optimized_cache_from_source = _compiled_file
 # before anything imports them: every annotated function then checks its arguments
 install_import_hook("acai_jax", "beartype.beartype")
 
-# how long an example takes says more of the machine than of the code
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile(
+    "repeatable",
+    # how long an example takes says more of the machine than of the code
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # the same examples in each run; `make fuzz` looks for others
+    derandomize=os.environ.get("ACAI_JAX_FUZZ") != "1",
+)
+settings.load_profile("repeatable")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

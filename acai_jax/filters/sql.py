@@ -285,10 +285,9 @@ class _Translator:
     def _literal(self, node: exp.Literal) -> _Value:
         if node.is_string:
             return _Value(pl.lit(node.this), "text", constant=True)
-        try:
-            number = _plain(node)
-        except ValueError:
-            raise self.refused(node, "not a number") from None
+        number = _plain(node)
+        if number is None:
+            raise self.refused(node, "not a number")
         if not math.isfinite(number):
             raise self.refused(node, "a number is out of range")
         return _Value(pl.lit(number), "number", constant=True)
@@ -359,7 +358,7 @@ class _Translator:
             return _Value(pl.lit(-_plain(node.this)), "number", constant=True)
         if kind is exp.Round:
             digits = 0 if "decimals" not in node.args else _plain(node.args["decimals"])
-            if digits not in range(_MAX_DIGITS + 1):
+            if not isinstance(digits, int) or digits not in range(_MAX_DIGITS + 1):
                 raise self.refused(node, f"ROUND takes digits from 0 to {_MAX_DIGITS}")
             parts = self._numbers(node, [node.this])
             found = parts[0].expression.round(digits, mode="half_away_from_zero")
@@ -426,16 +425,19 @@ def _settled(values: list[_Value]) -> list[_Value]:
 
 
 def _plain(node: exp.Expr) -> Any:
-    """The text or number of a literal; None for everything else."""
+    """The text or number of a literal; None for everything else, such as 1e."""
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
         number = _plain(node.this)
-        return None if isinstance(number, str) else -number
+        return -number if isinstance(number, int | float) else None
     if not isinstance(node, exp.Literal):
         return None
     if node.is_string:
         return node.this
-    whole = node.this.isdigit() and float(node.this) < 2**63
-    return int(node.this) if whole else float(node.this)
+    try:
+        whole = node.this.isdigit() and float(node.this) < 2**63
+        return int(node.this) if whole else float(node.this)
+    except ValueError:
+        return None
 
 
 def _pointed(

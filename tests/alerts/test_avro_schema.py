@@ -25,9 +25,6 @@ from tests.alerts.test_avro import (
     varint,
 )
 
-wild = settings(derandomize=True, database=None)
-
-
 # --- the same as fastavro ----------------------------------------------------------------------
 
 PRIMITIVES = {
@@ -101,7 +98,7 @@ def schemas_and_records(draw):
     return schema, draw(st.lists(rows, min_size=1, max_size=3)), len(fields)
 
 
-@settings(wild, max_examples=300)
+@settings(max_examples=300)
 @given(schemas_and_records(), st.sampled_from(CODECS), st.data())
 def test_random_schemas_read_as_fastavro_reads_them(case, codec, data):
     schema, records, width = case
@@ -157,7 +154,7 @@ def flat(schema, value, names):
     return {name: value[name] for name in kept}
 
 
-@settings(wild, max_examples=200)
+@settings(max_examples=200)
 @given(schemas_and_records(), st.data())
 def test_damaged_random_containers_end_soon(case, data):
     schema, records, _ = case

@@ -180,7 +180,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(derandomize=True, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_value_in_any_field(data):
     record = packet_record(1)

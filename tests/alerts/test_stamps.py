@@ -192,7 +192,7 @@ def test_bombs_take_little_memory():
         decode_stamp(fits_bytes(IMAGE) + bytes(2**21))
 
 
-@settings(derandomize=True, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_mutated_headers(data):
     raw = bytearray(fits_bytes(IMAGE))

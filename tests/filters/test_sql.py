@@ -230,8 +230,18 @@ TOKENS = (
 )
 
 
+OFTEN_WRITTEN = (
+    *("{} LIKE {}", "{} IN ({}, {})", "{} BETWEEN {} AND {}", "CASE WHEN {} THEN {} ELSE {} END"),
+    *("ROUND({}, {}) > {}", "LOG({}, {}) > {}", "COALESCE({}, {}) = {}", "-{} ^ {} < {}"),
+)
+ODD = ("a", "i", "s", "p", "0", "1", "1.0", "1e", "1e999", "-1", "'x'", "NULL", "TRUE", "*")
+
+
 @settings(max_examples=MANY)
-@given(st.lists(st.sampled_from(TOKENS), max_size=8).map(" ".join))
+@given(
+    st.lists(st.sampled_from(TOKENS), max_size=8).map(" ".join)
+    | st.builds(str.format, st.sampled_from(OFTEN_WRITTEN), *[st.sampled_from(ODD)] * 3)
+)
 def test_whatever_is_written_is_run_or_refused(where):
     table = table_of(0)
     try:
@@ -280,6 +290,9 @@ def test_conditions_by_hand(where, expected):
         ("rows.a > 1", "not for filters: COLUMN"),
         ("ROUND(a, i) > 1", "ROUND takes digits from 0 to 15"),
         ("ROUND(a, -1) > 1", "ROUND takes digits from 0 to 15"),
+        ("ROUND(a, 1.0) > 1", "ROUND takes digits from 0 to 15"),
+        ("s LIKE 1e", "LIKE takes a text in quotes"),
+        ("i IN (-1e)", "not a number"),
         ("FLOOR(a, 2) > 1", "not for filters: FLOOR"),
         ("a < 1" + "0" * 400, "out of range"),
         ("a < 1" + "0" * 5_000, "out of range"),

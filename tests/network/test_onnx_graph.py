@@ -131,7 +131,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=EXAMPLES, derandomize=True)
+@settings(max_examples=EXAMPLES)
 @given(
     st.sampled_from(("lsst", "ztf")),
     CONFIGS,

@@ -168,9 +168,7 @@ class Worker(RuleBasedStateMachine):
         return [entry for entry in found if entry is None or entry.generation == ours.generation]
 
 
-Worker.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, derandomize=True, database=None
-)
+Worker.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyOrder = Worker.TestCase
 
 

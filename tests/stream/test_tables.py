@@ -234,7 +234,7 @@ class Sequence:
 CRASHES = ("no", "no", "no", "after", "before the rename", "before the old files are removed")
 
 
-@settings(derandomize=True, database=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(
