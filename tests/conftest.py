@@ -61,14 +61,18 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 LONGEST = (
-    *("test_loop", "test_bank", "test_step", "test_sweep", "test_builder", "test_faults"),
-    *("test_separable_gradients", "test_wheel", "test_processes", "test_kafka"),
+    *("test_loop", "test_bank", "test_faults", "test_step", "test_sweep", "test_kafka"),
+    *("test_builder", "test_separable_gradients", "test_processes", "test_wheel"),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take longest come first, lest a worker be left alone with one at the end."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    """Files that take longest come first, lest a worker be left alone with one at the end.
+
+    Those that wait for brokers and processes come between those that compile, lest all wait.
+    """
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
