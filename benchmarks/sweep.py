@@ -35,7 +35,7 @@ from acai_jax.sweep.search import Search, Settings, Space, config_of
 from acai_jax.sweep.trials import Trial, TrialLog
 from acai_jax.training import Config, train
 from acai_jax.training.inputs import dataset_facts
-from acai_jax.training.population import read_splits
+from acai_jax.training.population import kept_programs, read_splits
 from acai_jax.training.progress import Display
 from benchmarks import timing
 from benchmarks.training import package_alerts
@@ -81,7 +81,7 @@ class Bench:
             folder = self.workdir / "alone" / f"{number}"
             shutil.rmtree(folder, ignore_errors=True)
             config = config_of(self.config, settings)
-            jax.clear_caches()  # as a process of its own has none
+            forget_programs()  # as a process of its own has none
             bank = train(config, folder, console=Console(quiet=True))
             if bank is None:
                 raise SystemExit("interrupted")
@@ -89,9 +89,14 @@ class Bench:
         return found
 
 
+def forget_programs() -> None:
+    kept_programs.cache_clear()
+    jax.clear_caches()
+
+
 def timed(run: Callable[[], Any]) -> tuple[Any, float, float]:
     """(what it returns, seconds, cores that other processes kept busy), nothing compiled before."""
-    jax.clear_caches()
+    forget_programs()
     others, start = timing.OtherProcesses(), time.perf_counter()
     found = run()
     return found, time.perf_counter() - start, others.cores()

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from acai_jax.datasets.labels import read_labels
-from acai_jax.errors import LabelsError
+from acai_jax.errors import LabelsError, OutputError
 from acai_jax.labelling.export import export_labels
 from acai_jax.labelling.queue import read_queue
 from acai_jax.labelling.store import LabelStore
@@ -15,7 +15,6 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.report.active_page import Round, write_active_page
 from acai_jax.training import Config
 from acai_jax.training.folder import own_folder
-from train import active
 from train.active import Loop, answer, choose, quotas_of, run, unanswered
 
 
@@ -112,10 +111,7 @@ def test_the_page_shows_rounds_without_an_evaluation(tmp_path):
     assert "Learning curves" in page.read_text()
 
 
-def test_a_folder_has_one_loop_at_a_time(tmp_path, monkeypatch, capsys):
-    command = ["train.active", "--pool", str(tmp_path / "pool"), "--workdir", str(tmp_path / "own")]
-    monkeypatch.setattr("sys.argv", command)
-    with own_folder(tmp_path / "own"), pytest.raises(SystemExit) as caught:
-        active.main()
-    assert caught.value.code == 1
-    assert f"another run is writing to {tmp_path / 'own'}" in capsys.readouterr().err
+def test_a_folder_has_one_loop_at_a_time(loop):
+    message = f"another run is writing to {loop.workdir}"
+    with own_folder(loop.workdir), pytest.raises(OutputError, match=message):
+        run(loop)

@@ -90,76 +90,81 @@ def run(loop: Loop) -> list[Round] | None:
     Raises:
         LabelsError: `truth` is no labels file, or lacks an alert.
         DatasetError: there are too few labels to train on.
+        OutputError: another run is in `workdir`.
     """
     rounds: list[Round] = []
-    for number in range(loop.rounds + 1):
-        folder = loop.workdir / f"round-{number:02d}"
-        before = loop.workdir / f"round-{number - 1:02d}" if number else None
-        folder.mkdir(parents=True, exist_ok=True)
+    with own_folder(loop.workdir):
+        for number in range(loop.rounds + 1):
+            folder = loop.workdir / f"round-{number:02d}"
+            before = loop.workdir / f"round-{number - 1:02d}" if number else None
+            folder.mkdir(parents=True, exist_ok=True)
 
-        # --- score, pick ---------------------------------------------------------------------
+            # --- score, pick ---------------------------------------------------------------------
 
-        queue_file = folder / "queue.parquet"
-        if not queue_file.exists():
-            queue = choose(loop, number, folder, before)
-            write_atomically(queue_file, queue.write_parquet)
-        queue = read_queue(queue_file)
+            queue_file = folder / "queue.parquet"
+            if not queue_file.exists():
+                queue = choose(loop, number, folder, before)
+                write_atomically(queue_file, queue.write_parquet)
+            queue = read_queue(queue_file)
 
-        # --- label ---------------------------------------------------------------------------
+            # --- label ---------------------------------------------------------------------------
 
-        labels = folder / "labels"
-        if not (labels / "labels.csv").exists():
-            store = LabelStore(loop.workdir / "labels.db")
-            if loop.truth is not None:
-                answer(queue, store, loop.truth)
-            if missing := unanswered(queue, store):
-                command = f"acai-jax label {queue_file} --store {store.path} --alerts {loop.pool}"
-                todo = f"{missing} alerts to label: {command}; then give this command again"
-                console.print(f"round {number}: {todo}", soft_wrap=True)
+            labels = folder / "labels"
+            if not (labels / "labels.csv").exists():
+                store = LabelStore(loop.workdir / "labels.db")
+                if loop.truth is not None:
+                    answer(queue, store, loop.truth)
+                if missing := unanswered(queue, store):
+                    command = (
+                        f"acai-jax label {queue_file} --store {store.path} --alerts {loop.pool}"
+                    )
+                    todo = f"{missing} alerts to label: {command}; then give this command again"
+                    console.print(f"round {number}: {todo}", soft_wrap=True)
+                    return None
+                export_labels(store, labels, before / "labels" / "labels.csv" if before else None)
+                store.close()
+
+            # --- package -------------------------------------------------------------------------
+
+            datasets = folder / "datasets"
+            if not datasets.exists():
+                unfinished = folder / "datasets.unfinished"
+                Package(
+                    sources=(loop.pool,),
+                    labels=labels / "labels.csv",
+                    data_dir=unfinished,
+                    overwrite=True,
+                    workers=loop.workers,
+                ).run()
+                unfinished.replace(datasets)
+
+            # --- train ---------------------------------------------------------------------------
+
+            heads = trainable(loop.train, datasets)
+            warm = before if loop.warm_start else None
+            init = warm / "training" / HEADS_FOLDER if warm else loop.train.init
+            config = dataclasses.replace(
+                loop.train,
+                dataset=datasets,
+                heads=heads,
+                init=init,
+                warm_start=warm is not None,
+                seed=loop.seed,
+            )
+            trained = is_checkpoint(folder / "training" / HEADS_FOLDER)
+            if not trained and train(config, folder / "training", console=console) is None:
                 return None
-            export_labels(store, labels, before / "labels" / "labels.csv" if before else None)
-            store.close()
 
-        # --- package -------------------------------------------------------------------------
+            # --- evaluate ------------------------------------------------------------------------
 
-        datasets = folder / "datasets"
-        if not datasets.exists():
-            unfinished = folder / "datasets.unfinished"
-            Package(
-                sources=(loop.pool,),
-                labels=labels / "labels.csv",
-                data_dir=unfinished,
-                overwrite=True,
-                workers=loop.workers,
-            ).run()
-            unfinished.replace(datasets)
-
-        # --- train ---------------------------------------------------------------------------
-
-        heads = trainable(loop.train, datasets)
-        init = before / "training" / HEADS_FOLDER if loop.warm_start and before else loop.train.init
-        config = dataclasses.replace(
-            loop.train,
-            dataset=datasets,
-            heads=heads,
-            init=init,
-            warm_start=loop.warm_start and before is not None,
-            seed=loop.seed,
-        )
-        trained = is_checkpoint(folder / "training" / HEADS_FOLDER)
-        if not trained and train(config, folder / "training", console=console) is None:
-            return None
-
-        # --- evaluate ------------------------------------------------------------------------
-
-        metrics = folder / "metrics.json"
-        if not metrics.exists():
-            write_file(metrics, json.dumps(judge(loop, folder), allow_nan=False).encode())
-        rounds.append(round_of(number, folder, queue))
-        facts = {"alerts": str(loop.pool), "labels by": str(loop.truth or "people")}
-        facts["evaluated on"] = str(loop.judges or "the test split of each round's dataset")
-        page = write_active_page(rounds, loop.workdir / "rounds.html", facts=facts)
-        console.print(f"round {number}: {rounds[-1].labels} labels; {page}", soft_wrap=True)
+            metrics = folder / "metrics.json"
+            if not metrics.exists():
+                write_file(metrics, json.dumps(judge(loop, folder), allow_nan=False).encode())
+            rounds.append(round_of(number, folder, queue))
+            facts = {"alerts": str(loop.pool), "labels by": str(loop.truth or "people")}
+            facts["evaluated on"] = str(loop.judges or "the test split of each round's dataset")
+            page = write_active_page(rounds, loop.workdir / "rounds.html", facts=facts)
+            console.print(f"round {number}: {rounds[-1].labels} labels; {page}", soft_wrap=True)
     return rounds
 
 
@@ -294,8 +299,7 @@ def main() -> None:
     with clear_errors():
         loop = parse(Loop, "python -m train.active")
         enable_compilation_cache()
-        with own_folder(loop.workdir):
-            run(loop)
+        run(loop)
 
 
 if __name__ == "__main__":

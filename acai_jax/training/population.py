@@ -335,12 +335,13 @@ def read_splits(
     return read("train"), read("validation")
 
 
-_programs = functools.lru_cache(maxsize=32)(Programs)
+kept_programs = functools.lru_cache(maxsize=32)(Programs)
+"""`Programs`, made and compiled once in a process."""
 
 
 def programs_of(config: Config, inputs: Inputs, *, together: bool | None = None) -> Programs:
     """The programs of the configuration's structure, those of an earlier run if it had the same."""
-    return _programs(
+    return kept_programs(
         config.model,
         config.microbatch,
         inputs=inputs,
