@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from acai_jax.simulate.images import Subtraction, draw_subtraction
+from acai_jax.simulate.images import Subtraction, draw_ringing, draw_subtraction
 from acai_jax.simulate.observing import Exposure, Pointing, draw_pointing
 from acai_jax.simulate.optics import CENTRE, points
 from acai_jax.simulate.sky import Source, background, star
@@ -87,6 +87,7 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
             dy=shift * math.sin(angle),
             scale=float(scale),
             width=float(width),
+            ringing=draw_ringing(rng),
         )
     else:
         defect = DEFECTS[kind]
