@@ -168,7 +168,7 @@ def orphan(rng: np.random.Generator) -> SkyObject:
             seen=0.08,
         )
     pointing = draw_pointing(rng, "ecliptic")
-    sources = background(rng, pointing, clear=2.5)
+    sources = background(rng, pointing)
     magnitude = float(np.clip(19.7 - rng.exponential(1.1), 14.5, 20.0))
     arcsec_per_minute = rng.lognormal(math.log(0.5), 0.3)
     if rng.uniform() < 0.06:  # near the Earth
