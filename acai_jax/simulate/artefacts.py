@@ -13,6 +13,8 @@ from acai_jax.simulate.optics import CENTRE, points
 from acai_jax.simulate.sky import Source, background, star
 from acai_jax.surveys.ztf import STAMP_SIZE
 
+NEAREST: Final = slice(CENTRE - 3, CENTRE + 4)
+"""Rows or columns that hold data in every alert."""
 Defect = Callable[[np.random.Generator, Exposure], np.ndarray]
 """(chance, conditions) -> (63, 63) false light in the science image [DN]."""
 
@@ -151,7 +153,7 @@ DEFECTS: Final[dict[str, Defect]] = {
 
 
 def draw_missing(rng: np.random.Generator, share: float) -> np.ndarray:
-    """Pixels without data: beyond the chip's edge, or masked round a bright star nearby.
+    """Pixels without data: beyond the chip's edge, bad columns, or spots.
 
     Args:
         rng: source of chance.
@@ -168,8 +170,9 @@ def draw_missing(rng: np.random.Generator, share: float) -> np.ndarray:
         bad[:width] = True
         bad = np.rot90(bad, int(rng.integers(0, 4))).copy()
     else:
-        size = int(rng.integers(12, 22))
-        corner = rng.integers(0, STAMP_SIZE - size, 2)
-        bad[corner[0] : corner[0] + size, corner[1] : corner[1] + size] = True
-        bad[CENTRE - 3 : CENTRE + 4, CENTRE - 3 : CENTRE + 4] = False
+        height, width = ((STAMP_SIZE, 9), (7, 7), (12, 12))[rng.choice(3, p=(0.2, 0.5, 0.3))]
+        while not bad.any() or bad[NEAREST, NEAREST].any():  # these send no alerts
+            top, left = (rng.integers(0, STAMP_SIZE - side + 1) for side in (height, width))
+            bad[:] = False
+            bad[top : top + height, left : left + width] = True
     return bad

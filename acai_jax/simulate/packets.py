@@ -9,7 +9,7 @@ import numpy as np
 from isal import igzip
 
 from acai_jax.simulate.alert import NotDetectedError, SimulatedAlert
-from acai_jax.simulate.artefacts import Bogus, draw_bogus, draw_missing
+from acai_jax.simulate.artefacts import NEAREST, Bogus, draw_bogus, draw_missing
 from acai_jax.simulate.catalogues import (
     catalogue_entries,
     faint_sources,
@@ -112,7 +112,7 @@ class _Scene:
             self.start, self.duration = thing.start, thing.duration
         self.clouds = thing.clouds if isinstance(thing, Bogus) else 0.04
         self.noisy = NOISY if isinstance(thing, Bogus) else thing.noisy
-        self.missing_share = 0.25 if isinstance(thing, Bogus) else 0.06
+        self.missing_share = 0.22 if isinstance(thing, Bogus) else 0.07
 
     def alert(self, rng: np.random.Generator) -> dict[str, Any]:
         for _ in range(_ATTEMPTS):
@@ -147,9 +147,12 @@ class _Scene:
                 return None  # far too faint to be worth drawing
             length, angle = (thing.orbit.trail, thing.orbit.angle) if thing.orbit else (0.0, 0.0)
             change = point_change(x, y, flux, exposure, length=length, angle=angle)
+        bad = self.field.masked(exposure, x, y)
+        if bad[NEAREST, NEAREST].any():
+            return None  # where a star saturates, the survey sends no alerts
         reference = self.pointing.references[exposure.fid]
         stamps = expose(rng, self.field, exposure, reference, (x, y), change, subtraction)
-        bad = draw_missing(rng, self.missing_share)
+        bad |= draw_missing(rng, self.missing_share)
         if bad.any():
             mask_pixels(rng, stamps, bad)
         return stamps
