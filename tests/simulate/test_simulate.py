@@ -22,7 +22,7 @@ from acai_jax.classes import CLASSES
 from acai_jax.errors import AcaiError, OutputError
 from acai_jax.simulate import simulate_packets, write_alerts
 from acai_jax.simulate.catalogues import catalogue_entries
-from acai_jax.simulate.images import Field, draw_subtraction, expose, point_change
+from acai_jax.simulate.images import Field, Subtraction, draw_subtraction, expose, point_change
 from acai_jax.simulate.observing import Exposure, Reference, draw_exposure, draw_pointing
 from acai_jax.simulate.optics import (
     CENTRE,
@@ -336,6 +336,41 @@ def test_subtraction_removes_fixed_stars():
     assert stamps.science[at] - EXPOSURE.sky > 100 * EXPOSURE.noise
     assert stamps.template[at] - EXPOSURE.sky > 100 * EXPOSURE.noise
     assert abs(stamps.difference[at]) < 15 * EXPOSURE.noise
+
+
+def test_stars_ring_in_the_difference_and_leave_no_flux():
+    rng = np.random.default_rng(11)
+    x, y = 10.3, -7.2
+    field = Field((star(rng, x, y, 15.0),))
+    psf = moffat(x, y, EXPOSURE.seeing)
+    nothing = np.zeros((63, 63))
+    rows, columns = (np.arange(63) - CENTRE - at for at in (y, x))
+    one_off = np.abs(np.hypot(rows[:, None], columns) - 1) < 0.5
+    left, fluxes = [], []
+    for _ in range(30):
+        subtraction = Subtraction(0.0, 0.0, 0.0, 0.0, ringing=0.05)
+        stamps = expose(rng, field, EXPOSURE, REFERENCE, (0.0, 0.0), nothing, subtraction)
+        peak = stamps.science.max() - EXPOSURE.sky
+        left.append(np.sqrt((stamps.difference[one_off] ** 2).mean()) / peak)
+        fluxes.append((psf * stamps.difference).sum() / (psf * psf).sum())
+    # so much of their peaks real stars beside alerts leave, one pixel from it
+    assert np.median(left) == pytest.approx(0.032, abs=0.008)
+    assert np.std(fluxes) < 0.005 * EXPOSURE.flux(15.0)
+
+
+def test_squares_hide_stars_that_saturate_and_templates_show_their_spikes():
+    rng = np.random.default_rng(12)
+    field = Field((star(rng, 20.0, -18.0, 9.5), star(rng, -20.0, 0.0, 13.0)))
+    bad = field.masked(EXPOSURE, 0.0, 0.0)
+    assert bad[CENTRE - 18, CENTRE + 20]
+    assert not bad[CENTRE, CENTRE - 20]
+    assert 17**2 <= bad.sum() <= 22**2
+    nothing = np.zeros((63, 63))
+    stamps = expose(rng, field, EXPOSURE, REFERENCE, (0.0, 0.0), nothing, draw_subtraction(rng))
+    beyond = CENTRE + 20 - 14  # the square ends before
+    along = stamps.template[CENTRE - 18, beyond] - EXPOSURE.sky
+    across = stamps.template[CENTRE - 18 + 14, CENTRE + 20] - EXPOSURE.sky
+    assert along > 10 * REFERENCE.noise + across
 
 
 def test_the_deeper_reference_is_less_noisy():
