@@ -28,7 +28,7 @@ from acai_jax.network.bank import HeadBank
 from acai_jax.score.scorer import Scorer
 from acai_jax.training import Config, train
 from benchmarks import timing
-from benchmarks.reality import DRAWS, UNJUDGED
+from benchmarks.real_heads import DRAWS, UNJUDGED
 from benchmarks.samples import real_sample
 from benchmarks.training import package_alerts
 

@@ -12,29 +12,25 @@ Parts:
     published: what the published heads, which never saw the simulation, say about it.
     features, images: can a judge tell real alerts from simulated ones, of the same mix of classes?
     figures: two-sample distances of every figure, and the share within the real range by class.
+    stars: what subtractions leave of bright stars beside alerts.
 Results go to benchmarks/results/reality-<device>.json, those of heads to
 reality-heads-<model>-<device>.json.
 """
 
 import argparse
-import csv
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import scipy.stats
-from rich.console import Console
-from rich.table import Table
 
 import acai_jax
 from acai_jax.classes import CLASSES
-from acai_jax.evaluate.bootstrap import interval, resample
-from acai_jax.evaluate.figures import Ranking, ScoreState
 from acai_jax.surveys.lsst import LSST
 from acai_jax.surveys.ztf import FEATURE_NAMES
-from benchmarks import timing, two_samples
+from benchmarks import two_samples
+from benchmarks.real_heads import THRESHOLD, judge_heads, print_heads, ranking
 from benchmarks.samples import (
     Sample,
     real_sample,
@@ -42,140 +38,11 @@ from benchmarks.samples import (
     simulated_samples,
     without_sentinel,
 )
+from benchmarks.stars import judge_stars
+from benchmarks.timing import DATA, print_rows, write_results
 
-CONSOLE = Console(width=170)
-PARTS = ("heads", "published", "features", "images", "figures")
-THRESHOLD = 0.5
-DRAWS = 1000
-OTHERS = ("alerts", "fink_alerts.parquet")  # the second are of one exposure, in clouds
-UNJUDGED = {"t": "ho"}  # whether these have hosts is not known
+PARTS = ("heads", "published", "features", "images", "figures", "stars")
 PLACES = ("ra", "dec")  # the sample's choice
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Prints rows; numbers with a fraction get three decimals."""
-    printed = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        printed.add_column(column, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        printed.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    CONSOLE.print(printed)
-
-
-def ranking(scores: np.ndarray, targets: np.ndarray) -> Ranking:
-    return ScoreState.from_values(scores.astype(np.float64), targets).ranking()
-
-
-def judge_heads(
-    scorer: acai_jax.Scorer, published: acai_jax.Scorer, data: Path, simulated: Sample
-) -> list[dict[str, object]]:
-    """The heads on labelled real alerts, and beside the published heads on others."""
-    with (data / "real_labelled.csv").open() as file:
-        named = {int(row["candid"]): row["label"] for row in csv.DictReader(file)}
-    sample = real_sample(data, ("real_labelled.parquet",))
-    labels = np.array([named[candid] for candid in sample.candids])
-    scores = scorer.score_arrays(sample.features, sample.triplets)
-    others = {file: real_sample(data, (file,)) for file in OTHERS}
-    of_others = [scorer.score_arrays(each.features, each.triplets) for each in others.values()]
-    decided = [
-        published.score_arrays(each.features, each.triplets) > THRESHOLD for each in others.values()
-    ]
-    parts = {
-        "all": (np.concatenate(of_others), np.concatenate(decided)),
-        **dict(zip(others, zip(of_others, decided, strict=True), strict=True)),
-    }
-    of_simulated = scorer.score_arrays(simulated.features, simulated.triplets)
-    results = []
-    for index, name in enumerate(scorer.bank.classes):
-        judged = np.array([name not in UNJUDGED.get(label, "") for label in labels])
-        values, targets = scores[judged, index], labels[judged] == name
-        objects = np.unique(sample.objects[judged], return_inverse=True)[1]
-        # in the simulation, FNR and FPR meet at this threshold
-        balanced = ranking(of_simulated[:, index], simulated.labels == name)
-        limits = THRESHOLD, balanced.figures().balanced_threshold
-        ranked = ranking(values, targets)
-
-        def figures(
-            counts: np.ndarray,
-            values: np.ndarray = values,
-            targets: np.ndarray = targets,
-            objects: np.ndarray = objects,
-            ranked: Ranking = ranked,
-            limits: tuple[float, float] = limits,
-        ) -> np.ndarray:
-            weights = counts[objects]
-            rates = []
-            for limit in limits:
-                for chosen, wrong in ((targets, values < limit), (~targets, values >= limit)):
-                    whole = weights[chosen].sum()
-                    rates.append((weights * wrong)[chosen].sum() / whole if whole else np.nan)
-            return np.array([ranked.figures(weights).auc, *rates])
-
-        count = objects.max() + 1
-        low, high = interval(resample(count, figures, DRAWS, 0))
-        names = ("auc", "fnr", "fpr", "fnr_balanced", "fpr_balanced")
-        place = published.bank.classes.index(name)
-        results.append(
-            {
-                "head": name,
-                "positives": int(targets.sum()),
-                "negatives": int((~targets).sum()),
-                "objects": int(count),
-                "balanced_threshold": limits[1],
-                **dict(zip(names, figures(np.ones(count)).tolist(), strict=True)),
-                "low": dict(zip(names, low.tolist(), strict=True)),
-                "high": dict(zip(names, high.tolist(), strict=True)),
-                "agreement": {
-                    part: _agreement(ours[:, index], theirs[:, place])
-                    for part, (ours, theirs) in parts.items()
-                },
-            }
-        )
-    return results
-
-
-def _agreement(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Scores beside decisions."""
-    return {
-        "alerts": len(theirs),
-        "positives": int(theirs.sum()),
-        "auc": ranking(ours, theirs).figures().auc,
-        "same_decision": float(((ours > THRESHOLD) == theirs).mean()),
-    }
-
-
-def print_heads(model: str, results: list[dict[str, object]]) -> None:
-    def within(row: dict, name: str) -> str:
-        if np.isnan(row[name]):
-            return ""
-        return f"{row[name]:.3f} ({row['low'][name]:.3f} to {row['high'][name]:.3f})"
-
-    names = ("auc", "fnr", "fpr", "fpr_balanced")
-    table(
-        f"{model} on catalogue-labelled real alerts (95 % of draws by object)",
-        ("head", "+", "-", "AUC", "FNR at 0.5", "FPR at 0.5", "FPR, balanced"),
-        (
-            (
-                r["head"],
-                r["positives"],
-                r["negatives"],
-                *(within(r, n) for n in names),
-            )
-            for r in results
-        ),
-    )
-    parts: list[str] = list(results[0]["agreement"])  # type: ignore[call-overload]
-    table(
-        f"{model} beside the published heads' decisions: AUC, and positives",
-        ("head", *parts),
-        (
-            (
-                r["head"],
-                *("{auc:.3f}, {positives} of {alerts}".format(**r["agreement"][p]) for p in parts),  # type: ignore[index]
-            )
-            for r in results
-        ),
-    )
 
 
 def judge_simulation(
@@ -228,10 +95,14 @@ def alike(real: Sample, simulated: Sample, published: acai_jax.Scorer, ratio: in
     return simulated.take(np.concatenate(rows))
 
 
-def judge_features(real: Sample, simulated: Sample) -> dict[str, Any]:
-    """Trees on features, all and each alone."""
+def judge_features(
+    real: Sample, simulated: Sample, everything: tuple[Sample, Sample]
+) -> dict[str, Any]:
+    """Trees on features, all and each alone; and all beside `everything`, (real, simulated)."""
     names = [name for name in FEATURE_NAMES if name not in PLACES]
-    return _judge_columns(names, _features(real, simulated), *two_samples.joined(real, simulated))
+    found = _judge_columns(names, _features(real, simulated), *two_samples.joined(real, simulated))
+    of_all, _ = two_samples.trees(_features(*everything), *two_samples.joined(*everything))
+    return found | {"auc_with_all_alerts": of_all}
 
 
 def _features(real: Sample, simulated: Sample) -> np.ndarray:
@@ -239,8 +110,8 @@ def _features(real: Sample, simulated: Sample) -> np.ndarray:
     return np.concatenate([real.features, simulated.features])[:, columns]
 
 
-def judge_images(real: Sample, simulated: Sample, out: Path | None) -> tuple[float, dict[str, Any]]:
-    """(AUC of a small head on the images alone, trees on simple figures of the pixels)."""
+def judge_images(real: Sample, simulated: Sample, out: Path | None) -> dict[str, Any]:
+    """Trees on simple figures of the pixels, and a small head on the images alone."""
     truth, objects = two_samples.joined(real, simulated)
     triplets = np.concatenate([real.triplets, simulated.triplets])
     scores = two_samples.image_scores(triplets, truth, objects)
@@ -249,7 +120,27 @@ def judge_images(real: Sample, simulated: Sample, out: Path | None) -> tuple[flo
         two_samples.picture(out / "reality.png", real, simulated, scores, "images alone")
     pixels = np.concatenate([real.pixels.to_numpy(), simulated.pixels.to_numpy()])
     of_head = float(ranking(1 / (1 + np.exp(-scores)), truth == 1).figures().auc)
-    return of_head, _judge_columns(real.pixels.columns, pixels, truth, objects)
+    found = _judge_columns(real.pixels.columns, pixels, truth, objects)
+    return found | {"auc_of_head": of_head}
+
+
+def over_seeds(judged: list[dict[str, Any]]) -> dict[str, Any]:
+    """What judges say of several simulations: AUCs one by one, and figures' means."""
+    found: dict[str, Any] = {name: [j[name] for j in judged] for name in judged[0]}
+    rows = pl.DataFrame([row for j in judged for row in j["figures"]])
+    means = rows.group_by("figure").mean().sort("alone", descending=True)
+    return found | {"figures": means.to_dicts()}
+
+
+def print_judged(title: str, judged: dict[str, Any]) -> None:
+    """Means over seeds, lowest and highest; and figure by figure."""
+    said = ", ".join(
+        f"{name.replace('_', ' ')} {np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        for name, values in judged.items()
+        if name != "figures"
+    )
+    columns = ("figure", "AUC alone", "loss if shuffled")
+    print_rows(f"{title}: {said}", columns, (row.values() for row in judged["figures"]))
 
 
 def _judge_columns(
@@ -309,7 +200,7 @@ def print_distances(title: str, compared: list[dict[str, Any]]) -> None:
         (r["figure"], r["distance"], quartiles(r, "real"), quartiles(r, "simulated"))
         for r in compared
     )
-    table(title, ("figure", "KS distance", "real quartiles", "simulated quartiles"), rows)
+    print_rows(title, ("figure", "KS distance", "real quartiles", "simulated quartiles"), rows)
 
 
 def hold_lsst(data: Path, count: int, seed: int) -> dict[str, object]:
@@ -326,7 +217,7 @@ def hold_lsst(data: Path, count: int, seed: int) -> dict[str, object]:
         judged = _judge_columns(sides[0].columns, values, truth, objects)
         columns = ("figure", "AUC alone", "loss if shuffled")
         title = f"LSST: trees on {name}: AUC {judged['auc']:.3f}"
-        table(title, columns, (row.values() for row in judged["figures"]))
+        print_rows(title, columns, (row.values() for row in judged["figures"]))
         found[name] = judged
     compared = distances(real, simulated)
     print_distances(f"LSST: {len(real.candids)} real alerts and {count:,} simulated", compared)
@@ -337,8 +228,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Heads and simulated alerts beside the real sky.")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--model", default="published")
-    parser.add_argument("--data", type=Path, default=timing.DATA)
-    parser.add_argument("--weights", type=Path, default=timing.DATA / "acai_h5")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--weights", type=Path, default=DATA / "acai_h5")
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=(101, 102, 103))
     parser.add_argument("--out", type=Path, help="folder for pictures")
@@ -346,7 +237,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.survey == "lsst":
         found = hold_lsst(arguments.data, arguments.count, arguments.seeds[0])
-        timing.write_results("reality-lsst", [found])
+        write_results("reality-lsst", [found])
         return
 
     published = acai_jax.Scorer.load("published", weights_dir=arguments.weights)
@@ -354,48 +245,53 @@ def main() -> None:
     found = {"seeds": list(arguments.seeds), "count": arguments.count}
     if "heads" in arguments.parts:
         scorer = acai_jax.Scorer.load(arguments.model, weights_dir=arguments.weights)
-        heads = judge_heads(scorer, published, arguments.data, samples[0])
+        heads = judge_heads(scorer, published, arguments.data, samples)
         print_heads(arguments.model, heads)
         about = found | {"model": arguments.model, "heads": heads}
-        timing.write_results(f"reality-heads-{Path(arguments.model).name}", [about])
+        write_results(f"reality-heads-{Path(arguments.model).name}", [about])
     if "published" in arguments.parts:
         by_class, by_kind = judge_simulation(published, samples)
         title = f"published heads at {THRESHOLD} on {len(samples)} x {arguments.count:,} simulated"
-        table(title, by_class[0], (row.values() for row in by_class))
-        table("share of each kind that each takes", by_kind[0], (r.values() for r in by_kind))
+        print_rows(title, by_class[0], (row.values() for row in by_class))
+        print_rows("share of each kind that each takes", by_kind[0], (r.values() for r in by_kind))
         found |= {"published": by_class, "kinds": by_kind}
     if {"features", "images", "figures"} & set(arguments.parts):
         everything = real_sample(arguments.data)
         real = everything.one_of_each_exposure()
-        simulated, all_simulated = (alike(r, samples[0], published) for r in (real, everything))
-        CONSOLE.print(
+        ones = [alike(real, sample, published) for sample in samples]
+        alls = [alike(everything, sample, published) for sample in samples]
+        print(
             f"{len(real.candids)} real alerts, one of each exposure, beside "
-            f"{len(simulated.candids)} simulated ones; with all {len(everything.candids)}, a judge "
+            f"{len(ones[0].candids)} simulated ones; with all {len(everything.candids)}, a judge "
             "may also recognise exposures by their limits and calibrations"
         )
-        columns = ("figure", "AUC alone", "loss if shuffled")
         if "features" in arguments.parts:
-            judged = judge_features(real, simulated)
-            truth, objects = two_samples.joined(everything, all_simulated)
-            features = _features(everything, all_simulated)
-            repeated, _ = two_samples.trees(features, truth, objects)
-            title = f"trees on features: AUC {judged['auc']:.3f}; with all alerts {repeated:.3f}"
-            table(title, columns, (row.values() for row in judged["figures"]))
-            found |= {"features": judged | {"auc_with_all_alerts": repeated}}
+            judged = over_seeds(
+                [
+                    judge_features(real, one, (everything, all_alerts))
+                    for one, all_alerts in zip(ones, alls, strict=True)
+                ]
+            )
+            print_judged("trees on features", judged)
+            found |= {"features": judged}
         if "images" in arguments.parts:
-            of_head, judged = judge_images(real, simulated, arguments.out)
-            title = f"images: AUC of a head {of_head:.3f}, of trees on these {judged['auc']:.3f}"
-            table(title, columns, (row.values() for row in judged["figures"]))
-            found |= {"images": judged | {"auc_of_head": of_head}}
+            judged = over_seeds([judge_images(real, one, arguments.out) for one in ones])
+            print_judged("trees on figures of the pixels, and a head on images", judged)
+            found |= {"images": judged}
         if "figures" in arguments.parts:
-            compared = distances(real, simulated)
+            compared = distances(real, ones[0])
             inside = within_real_range(samples[0], arguments.data / "field_statistics.csv")
             print_distances("real and simulated alerts of the same mix of classes", compared)
             title = "share of simulated alerts within the central 90 % of real ones, by class"
-            table(title, inside[0], (r.values() for r in inside))
+            print_rows(title, inside[0], (r.values() for r in inside))
             found |= {"distances": compared, "within": inside}
+    if "stars" in arguments.parts:
+        stars = judge_stars(arguments.data, arguments.count // 4, arguments.seeds[0])
+        title = "left of stars beside alerts, by peak [sigma]: largest pixel, and flux in 5x5"
+        print_rows(title, stars[0], (row.values() for row in stars))
+        found |= {"stars": stars}
     if set(arguments.parts) != {"heads"}:
-        timing.write_results("reality", [found])
+        write_results("reality", [found])
 
 
 if __name__ == "__main__":

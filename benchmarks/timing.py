@@ -11,7 +11,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,16 @@ def print_table(console: Console, title: str, programs: Sequence[Program]) -> No
         ratio = f"{programs[0].rate / program.rate:.2f}"
         table.add_row(program.name, *(f"{rate:,.0f}" for rate in rates), ratio)
     console.print(table)
+
+
+def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Prints rows; numbers with a fraction get three decimals."""
+    printed = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        printed.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        printed.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    Console(width=170).print(printed)
 
 
 def write_results(benchmark: str, results: Sequence[dict[str, object]]) -> None:
