@@ -139,10 +139,13 @@ def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[objec
 
 
 def write_results(benchmark: str, results: Sequence[dict[str, object]]) -> None:
-    """Writes benchmarks/results/<benchmark>-<device>.json and says so."""
+    """Writes benchmarks/results/<benchmark>-<device>.json and says so; null is no number."""
     path = _path(benchmark)
     path.parent.mkdir(exist_ok=True)
-    write_file(path, (json.dumps({**_machine(), "results": results}, indent=1) + "\n").encode())
+    text = json.dumps({**_machine(), "results": results})
+    # JSON has neither NaN nor infinity
+    found = json.loads(text, parse_constant=lambda name: None)
+    write_file(path, (json.dumps(found, indent=1) + "\n").encode())
     Console().print(f"written to {path.relative_to(ROOT)}")
 
 
