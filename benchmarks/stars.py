@@ -43,11 +43,11 @@ def _stars(packet: AlertPacket) -> Iterator[tuple[float, float, float]]:
     images[:, bad] = 0
     science, _, difference = images
     sigma = 1.4826 * np.median(np.abs(difference[~bad]))
-    near_bad = scipy.ndimage.binary_dilation(bad, iterations=5)
+    whole = scipy.ndimage.minimum_filter(~bad, 11)
     highest = scipy.ndimage.maximum_filter(science, _ALONE)
     place = np.abs(np.arange(STAMP_SIZE) - STAMP_SIZE // 2)
     beside = np.maximum.outer(place, place)
-    chosen = (science == highest) & (science > BRIGHT[0] * sigma) & ~near_bad
+    chosen = (science == highest) & (science > BRIGHT[0] * sigma) & whole
     for row, column in np.argwhere(
         chosen & (beside >= _APART) & (beside <= STAMP_SIZE // 2 - _CLEAR)
     ):
