@@ -110,14 +110,14 @@ def _features(real: Sample, simulated: Sample) -> np.ndarray:
     return np.concatenate([real.features, simulated.features])[:, columns]
 
 
-def judge_images(real: Sample, simulated: Sample, out: Path | None) -> dict[str, Any]:
-    """Trees on simple figures of the pixels, and a small head on the images alone."""
+def judge_images(real: Sample, simulated: Sample, picture: Path | None) -> dict[str, Any]:
+    """Trees on simple figures of the pixels, and a small head on the images alone: `picture`."""
     truth, objects = two_samples.joined(real, simulated)
     triplets = np.concatenate([real.triplets, simulated.triplets])
     scores = two_samples.image_scores(triplets, truth, objects)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        two_samples.picture(out / "reality.png", real, simulated, scores, "images alone")
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        two_samples.picture(picture, real, simulated, scores, "images alone")
     pixels = np.concatenate([real.pixels.to_numpy(), simulated.pixels.to_numpy()])
     of_head = float(ranking(1 / (1 + np.exp(-scores)), truth == 1).figures().auc)
     found = _judge_columns(real.pixels.columns, pixels, truth, objects)
@@ -275,7 +275,12 @@ def main() -> None:
             print_judged("trees on features", judged)
             found |= {"features": judged}
         if "images" in arguments.parts:
-            judged = over_seeds([judge_images(real, one, arguments.out) for one in ones])
+            judged = over_seeds(
+                [
+                    judge_images(real, one, arguments.out and arguments.out / f"reality-{seed}.png")
+                    for seed, one in zip(arguments.seeds, ones, strict=True)
+                ]
+            )
             print_judged("trees on figures of the pixels, and a head on images", judged)
             found |= {"images": judged}
         if "figures" in arguments.parts:
@@ -287,7 +292,7 @@ def main() -> None:
             found |= {"distances": compared, "within": inside}
     if "stars" in arguments.parts:
         stars = judge_stars(arguments.data, arguments.count // 4, arguments.seeds[0])
-        title = "left of stars beside alerts, by peak [sigma]: largest pixel, and flux in 5x5"
+        title = "left of stars beside alerts, by peak in sigma: largest pixel, and flux in 5x5"
         print_rows(title, stars[0], (row.values() for row in stars))
         found |= {"stars": stars}
     if set(arguments.parts) != {"heads"}:

@@ -15,7 +15,7 @@ LEAST_SCORR: Final = 5.0
 _HALF: Final = 4  # PSF fits use the central 9x9 pixels
 _CORE: Final = slice(CENTRE - _HALF, CENTRE + _HALF + 1)
 _PSF_ERROR: Final = 0.18  # of a pixel's light
-_ALLOWED: Final = 0.1  # by its chi, of the errors that a subtraction adds to the photons'
+_ALLOWED: Final = 0.1  # share of the variance beyond the photons' that chi allows for
 _FIVE: Final = slice(CENTRE - 2, CENTRE + 3)
 _BIG: Final = slice(CENTRE - 9, CENTRE + 10)
 _ROWS, _COLUMNS = np.indices((STAMP_SIZE, STAMP_SIZE)) - CENTRE
@@ -55,8 +55,9 @@ def detection(
     # with their peak as it does; photons of what stands there are allowed for, and some misplacing
     model = flux * psf[_FIVE, _FIVE]
     wrong = _PSF_ERROR * rng.standard_normal(model.shape) * model
-    expected = (1 - _ALLOWED) * stamps.photon_noise**2 + _ALLOWED * stamps.noise**2
-    chi = float(((image[_FIVE, _FIVE] - model + wrong) ** 2 / expected[_FIVE, _FIVE]).mean())
+    photons, whole = (noise[_FIVE, _FIVE] ** 2 for noise in (stamps.photon_noise, stamps.noise))
+    expected = (1 - _ALLOWED) * photons + _ALLOWED * whole
+    chi = float(((image[_FIVE, _FIVE] - model + wrong) ** 2 / expected).mean())
     sky_pixels = image[_ANNULUS & ~stamps.bad]
     sky = float(np.median(sky_pixels)) if len(sky_pixels) else 0.0
     aperture = _aperture(image, _APERTURE, sky)

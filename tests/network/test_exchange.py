@@ -56,7 +56,7 @@ def test_the_published_heads_keep_every_bit_and_where_they_come_from(real_data, 
     bank = load_published(real_data / "acai_h5")
     export_heads(bank, tmp_path / "published.safetensors")
     same(import_heads(tmp_path / "published.safetensors"), bank)
-    assert (tmp_path / "published.safetensors").stat().st_size < 500_000
+    assert (tmp_path / "published.safetensors").stat().st_size < 300_000
 
 
 def test_other_tools_find_tensors_by_name_and_a_description(path):
