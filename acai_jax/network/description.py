@@ -18,8 +18,15 @@ from acai_jax.network.head_config import HeadConfig
 from acai_jax.surveys import DEFAULT, SURVEYS
 from acai_jax.surveys.base import Survey
 
-_FORMAT: Final = "acai_jax heads 2"
-_FORMAT_WITHOUT_NORM: Final = "acai_jax heads 1"
+_FORMAT: Final = "acai_jax heads 3"
+_LACKING: Final[dict[str, tuple[str, ...]]] = {
+    _FORMAT: (),
+    "acai_jax heads 2": ("norm.floor",),
+    "acai_jax heads 1": tuple(
+        f"norm.{name}" for name in ("floor", "centre", "scale", "limit", "sentinel")
+    ),
+}
+"""What files of each format do not hold: heads of their time did without."""
 
 
 def describe(bank: HeadBank) -> dict[str, Any]:
@@ -50,10 +57,12 @@ def as_texts(description: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _digest(bank: HeadBank) -> str:
-    """SHA-256 of the weights: their names, shapes and little-endian bytes."""
+def _digest(bank: HeadBank, lacking: tuple[str, ...] = ()) -> str:
+    """SHA-256 of the weights but those `lacking`: names, shapes and little-endian bytes."""
     digest = hashlib.sha256()
     for name, array in head_weights(bank.heads).items():
+        if name in lacking:
+            continue
         numbers = np.asarray(array, "<f4")
         digest.update(f"{name} {numbers.shape}\n".encode())
         digest.update(numbers.tobytes())
@@ -76,15 +85,14 @@ def described_bank(
     """
     description = _checked(description)
     survey = SURVEYS[description.get("survey", DEFAULT.name)]
-    # before there were norms, every head took its features as they are
-    old = description["format"] == _FORMAT_WITHOUT_NORM
-    norm = identity_norm(survey.inputs) if old else {}
+    lacking = _LACKING[description["format"]]
     config = HeadConfig(**{k: _tuple(v) for k, v in description["config"].items()})
     members = description.get("members", 1)
     count = len(description["classes"]) * members
     heads = abstract_heads(config, count, inputs=survey.inputs)
-    expected = {name: leaf for name, leaf in head_weights(heads).items() if name not in norm}
-    norm = {name: jnp.tile(array, (count, 1)) for name, array in norm.items()}
+    expected = {name: leaf for name, leaf in head_weights(heads).items() if name not in lacking}
+    identity = identity_norm(survey.inputs)
+    norm = {name: jnp.tile(identity[name], (count, 1)) for name in lacking}
     bank = HeadBank(
         with_weights(heads, {**load(expected), **norm}),
         tuple(description["classes"]),
@@ -93,14 +101,14 @@ def described_bank(
         survey,
         members,
     )
-    if description.get("weights_sha256", digest := _digest(bank)) != digest:
+    if description.get("weights_sha256", digest := _digest(bank, lacking)) != digest:
         raise CheckpointError("its weights are damaged: their SHA-256 is not the one written down")
     return bank
 
 
 def _checked(description: Any) -> Mapping[str, Any]:
     found = description.get("format") if isinstance(description, Mapping) else None
-    if found not in (_FORMAT, _FORMAT_WITHOUT_NORM):
+    if found not in _LACKING:
         of = f" but {found!r}" if found else ""
         raise CheckpointError(f"it holds no heads that this version of acai_jax reads{of}")
     name = description.get("survey", DEFAULT.name)

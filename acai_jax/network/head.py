@@ -199,7 +199,7 @@ def identity_norm(inputs: Inputs = DEFAULT.inputs) -> dict[str, Array]:
 
     Example:
         >>> sorted(identity_norm())
-        ['norm.centre', 'norm.limit', 'norm.scale', 'norm.sentinel']
+        ['norm.centre', 'norm.floor', 'norm.limit', 'norm.scale', 'norm.sentinel']
     """
     return {f"norm.{name}": array for name, array in head_weights(FeatureNorm(inputs)).items()}
 

@@ -46,8 +46,9 @@ class Constant(nnx.Variable):
 class FeatureNorm(nnx.Module):
     """How one head normalises its features; as created, it leaves every bit as it is.
 
-    A feature becomes (feature - centre) / scale, cut off at +-limit. The survey's sentinel, which
-    is no measurement, becomes `sentinel`.
+    A feature becomes (feature - centre) / scale, cut off at +-limit. Where `floor` is positive, the
+    feature's logarithm takes its place first, that of the floor for whatever lies below. The
+    survey's sentinel, which is no measurement, becomes `sentinel`.
 
     Example:
         >>> norm = FeatureNorm()
@@ -59,6 +60,7 @@ class FeatureNorm(nnx.Module):
 
     def __init__(self, inputs: Inputs = DEFAULT.inputs) -> None:
         count, self.missing = len(inputs.features), inputs.sentinel
+        self.floor = Constant(jnp.zeros(count))
         self.centre = Constant(jnp.zeros(count))
         self.scale = Constant(jnp.ones(count))
         self.limit = Constant(jnp.full(count, jnp.inf, jnp.float32))
@@ -66,11 +68,14 @@ class FeatureNorm(nnx.Module):
 
     def __call__(self, features: Float[Array, "b f"]) -> Float[Array, "b f"]:
         """The features, normalised."""
-        stored = (self.centre, self.scale, self.limit, self.sentinel)
-        centre, scale, limit, sentinel = (
+        stored = (self.floor, self.centre, self.scale, self.limit, self.sentinel)
+        floor, centre, scale, limit, sentinel = (
             jax.lax.stop_gradient(constant[...])[None] for constant in stored
         )
-        measured = jnp.clip((features - centre) / scale, -limit, limit)
+        has_log = floor > 0
+        log = jnp.log(jnp.where(has_log, jnp.maximum(features, floor), 1))
+        values = jnp.where(has_log, log, features)
+        measured = jnp.clip((values - centre) / scale, -limit, limit)
         return jnp.where(features == self.missing, sentinel, measured)
 
 

@@ -115,13 +115,19 @@ class _Head:
         return self._dense(self._active(self._dense(joined, "join")), "score")
 
     def _normalised(self) -> str:
-        centre, scale, limit, sentinel = (
-            self._weights[f"norm.{name}"] for name in ("centre", "scale", "limit", "sentinel")
+        floor, centre, scale, limit, sentinel = (
+            self._weights[f"norm.{name}"]
+            for name in ("floor", "centre", "scale", "limit", "sentinel")
         )
-        changed = (centre != 0) | (scale != 1) | (limit != np.inf) | (sentinel != self._missing)
-        if not changed.any():
+        changed = (floor > 0) | (centre != 0) | (scale != 1) | (limit != np.inf)
+        if not (changed | (sentinel != self._missing)).any():
             return "features"
-        x = self._node("Sub", ["features", self._constant("centre", centre)], "centred")
+        x = "features"
+        if (floor > 0).any():
+            least = self._constant("floor", np.where(floor > 0, floor, 1).astype(np.float32))
+            log = self._node("Log", [self._node("Max", [x, least], "raised")], "log")
+            x = self._node("Where", [self._constant("has_log", floor > 0), log, x], "values")
+        x = self._node("Sub", [x, self._constant("centre", centre)], "centred")
         x = self._node("Div", [x, self._constant("scale", scale)], "scaled")
         x = self._node("Max", [x, self._constant("least", -limit)], "above")
         x = self._node("Min", [x, self._constant("limit", limit)], "measured")

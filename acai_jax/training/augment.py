@@ -16,6 +16,7 @@ def augmented_features(
     key: Key[Array, ""],
     features: Float[Array, "b f"],
     *,
+    floor: Float[Array, " f"],
     centre: Float[Array, " f"],
     scale: Float[Array, " f"],
     missing: float,
@@ -26,6 +27,7 @@ def augmented_features(
         augment: how.
         key: of the randomness.
         features: raw.
+        floor: of each feature; where it is positive, centre and scale are of the logarithm.
         centre: of each feature: its median.
         scale: of each feature: a robust standard deviation.
         missing: the sentinel of what was not measured.
@@ -34,10 +36,11 @@ def augmented_features(
     found = features
     if augment.feature_noise:
         noise = augment.feature_noise * scale * jax.random.normal(noise_key, features.shape)
-        found = jnp.where(features == missing, features, features + noise)
+        noisy = jnp.where(floor > 0, features * jnp.exp(noise), features + noise)
+        found = jnp.where(features == missing, features, noisy)
     if augment.feature_drop:
         dropped = jax.random.bernoulli(drop_key, augment.feature_drop, features.shape)
-        found = jnp.where(dropped, centre, found)
+        found = jnp.where(dropped, jnp.where(floor > 0, jnp.exp(centre), centre), found)
     return found
 
 

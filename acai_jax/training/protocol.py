@@ -14,6 +14,8 @@ from acai_jax.errors import DatasetError
 from acai_jax.training.members import Member
 
 _LARGEST_RATIO = 4.0  # of class weights that adjust themselves: more would spoil the calibration
+_SPREAD = (16, 50, 84)  # percentiles
+_LONG_TAIL = 2.0  # above the median, in units of what is below it
 _CHOICE, _ORDER = 0, 1  # streams of random numbers
 
 
@@ -150,22 +152,28 @@ def norm_statistics(
 
     Values of `sentinel` are no measurements: they are left out, and normalised they get -`limit`,
     the end of the range. A feature that hardly varies falls back on its standard deviation; a
-    constant one keeps the scale 1.
+    constant one keeps the scale 1. Positive ones with a long tail, such as counts, distances and
+    signal to noise, are taken as logarithms: the difference between one detection and three is
+    nothing beside the spread of hundreds.
 
     Example:
         >>> norm = norm_statistics(np.array([[1.0], [2.0], [3.0], [-999.0]]), 10.0, sentinel=-999.0)
-        >>> float(norm["centre"][0]), float(norm["sentinel"][0])
-        (2.0, -10.0)
+        >>> float(norm["centre"][0]), float(norm["sentinel"][0]), float(norm["floor"][0])
+        (2.0, -10.0, 0.0)
     """
-    centre, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    count = features.shape[1]
+    floor, centre, scale = np.zeros(count), np.zeros(count), np.ones(count)
     for index, column in enumerate(features.T):
         measured = column[column != sentinel].astype(np.float64)
         if len(measured):
-            low, centre[index], high = np.percentile(measured, [16, 50, 84])
+            low, middle, high = np.percentile(measured, _SPREAD)
+            if measured.min() > 0 and high - middle > _LONG_TAIL * (middle - low):
+                floor[index], measured = measured.min(), np.log(measured)
+                low, middle, high = np.percentile(measured, _SPREAD)
+            centre[index] = middle
             scale[index] = (high - low) / 2 or measured.std() or 1.0
-    count = features.shape[1]
     ends = {"limit": np.full(count, limit), "sentinel": np.full(count, -limit)}
-    numbers = {"centre": centre, "scale": scale, **ends}
+    numbers = {"floor": floor, "centre": centre, "scale": scale, **ends}
     return {name: array.astype(np.float32) for name, array in numbers.items()}
 
 

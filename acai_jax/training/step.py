@@ -225,8 +225,8 @@ def _train_step(
         features, triplets = data.features[part.rows], data.triplets[part.slots]
         if augment.is_on:  # otherwise the program stays as it was
             keys = jax.random.split(jax.random.fold_in(key, _AUGMENT))
-            centre, scale = state.norm["norm.centre"], state.norm["norm.scale"]
-            known = {"centre": centre, "scale": scale, "missing": head.inputs.sentinel}
+            norm = {name: state.norm[f"norm.{name}"] for name in ("floor", "centre", "scale")}
+            known = norm | {"missing": head.inputs.sentinel}
             features = augmented_features(augment, keys[0], features, **known)
             triplets = augmented_triplets(augment, keys[1], triplets)
         logits = training(

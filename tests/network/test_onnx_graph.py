@@ -55,6 +55,7 @@ def random_bank(config: HeadConfig, survey="ztf", members=1, temperatures=(), se
     weights["norm.scale"] = rng.uniform(0.5, 2, weights["norm.scale"].shape)
     weights["norm.limit"] = rng.uniform(0.2, 2, weights["norm.limit"].shape)
     weights["norm.limit"][:, ::3] = np.inf
+    weights["norm.floor"] = rng.choice((0.0, 0.1, 2.0), weights["norm.floor"].shape)
     with_floats = {name: array.astype(np.float32) for name, array in weights.items()}
     provenance = {name: {"version": "1"} for name in names}
     for name, temperature in zip(names, temperatures, strict=False):

@@ -53,6 +53,7 @@ def test_pixel_noise_is_in_units_of_the_stamps_rms(triplets):
 def test_features_are_shaken_or_dropped_and_sentinels_are_not_shaken():
     features = jnp.tile(jnp.array([[20.0, -999.0, 3.0]]), (4000, 1))
     known = {"centre": jnp.array([18.0, 1.0, 2.0]), "scale": jnp.array([2.0, 1.0, 0.1])}
+    known["floor"] = jnp.zeros(3)
     shaken = Augment(feature_noise=0.5)
     found = np.asarray(augmented_features(shaken, KEY, features, missing=-999.0, **known))
     np.testing.assert_allclose(found.std(0), [1, 0, 0.05], rtol=0.05)
@@ -64,9 +65,21 @@ def test_features_are_shaken_or_dropped_and_sentinels_are_not_shaken():
     assert (found[~dropped] == np.asarray(features)[~dropped]).all()
 
 
+def test_what_is_taken_as_a_logarithm_is_shaken_and_dropped_as_one():
+    features = jnp.tile(jnp.array([[20.0, -999.0]]), (4000, 1))
+    known = {"centre": jnp.log(jnp.array([18.0, 2.0])), "scale": jnp.array([0.4, 0.1])}
+    known |= {"floor": jnp.array([1.0, 1.0]), "missing": -999.0}
+    found = np.asarray(augmented_features(Augment(feature_noise=0.5), KEY, features, **known))
+    assert np.log(found[:, 0] / 20).std() == pytest.approx(0.2, rel=0.05)
+    assert (found[:, 1] == -999).all()
+    found = np.asarray(augmented_features(Augment(feature_drop=0.25), KEY, features, **known))
+    np.testing.assert_allclose(np.unique(found), [-999, 2, 18, 20], rtol=1e-6)
+
+
 def test_nothing_is_changed_by_default(triplets):
     features = jnp.ones((64, 3))
-    known = {"centre": jnp.zeros(3), "scale": jnp.ones(3), "missing": -999.0}
+    known = {"floor": jnp.zeros(3), "centre": jnp.zeros(3), "scale": jnp.ones(3)}
+    known["missing"] = -999.0
     assert augmented_features(Augment(), KEY, features, **known) is features
     assert augmented_triplets(Augment(), KEY, triplets) is triplets
 

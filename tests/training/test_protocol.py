@@ -123,12 +123,26 @@ def test_the_norm_leaves_sentinels_out():
     spoilt = np.where(rng.random(10_000) < 0.3, SENTINEL, column)
     constant, unknown = np.full(10_000, 7.0), np.full(10_000, SENTINEL)
     outlier = np.where(np.arange(10_000) < 9_000, 1.0, 5.0)
-    features = np.stack([column, spoilt, constant, unknown, outlier], axis=1).astype(np.float32)
-    norm = protocol.norm_statistics(features, 8.0, SENTINEL)
+    columns = [column, spoilt, constant, unknown, outlier]
+    norm = protocol.norm_statistics(np.stack(columns, axis=1).astype(np.float32), 8.0, SENTINEL)
     np.testing.assert_allclose(norm["centre"], [20, 20, 7, 0, 1], atol=0.2)
     np.testing.assert_allclose(norm["scale"], [3, 3, 1, 1, 1.2], rtol=0.05)
     assert norm["limit"].tolist() == [8] * 5
     assert norm["sentinel"].tolist() == [-8] * 5
+    assert norm["floor"].tolist() == [0] * 5
+
+
+def test_positive_features_with_a_long_tail_are_taken_as_logarithms():
+    rng = np.random.default_rng(0)
+    counts = np.exp(rng.normal(3, 2, 10_000))
+    spoilt = np.where(rng.random(10_000) < 0.3, SENTINEL, counts)
+    columns = [counts, spoilt, counts - counts.min(), -counts, 1000 - counts.clip(max=900)]
+    features = np.stack(columns, axis=1).astype(np.float32)
+    norm = protocol.norm_statistics(features, 8.0, SENTINEL)
+    measured = features[:, 1][features[:, 1] != SENTINEL]
+    assert norm["floor"].tolist() == [features[:, 0].min(), measured.min(), 0, 0, 0]
+    np.testing.assert_allclose(norm["centre"][:2], 3, atol=0.1)
+    np.testing.assert_allclose(norm["scale"][:2], 2, rtol=0.05)
 
 
 # --- judging ---------------------------------------------------------------------------------
