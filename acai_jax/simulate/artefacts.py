@@ -80,8 +80,8 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
         if kind == "cloud":
             # too few stars are left to match the images by: the flux scale is what suffers most, as
             # chi, S/N and negative pixels of 52 real ones have it
-            shift, reach = rng.uniform(0.03, 0.2), rng.rayleigh(0.15)
-            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.13), 0.6)
+            shift, reach = rng.uniform(0.05, 0.3), rng.rayleigh(0.15)
+            scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.28), 0.5)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))
         sources = [centre, *(s for s in sources if s.distance > 1.5)]
         subtraction = Subtraction(

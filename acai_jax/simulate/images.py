@@ -22,8 +22,6 @@ from acai_jax.simulate.optics import (
 from acai_jax.simulate.sky import Source
 from acai_jax.surveys.ztf import STAMP_SIZE
 
-REGISTRATION: Final = 0.05
-"""Error of the images' registration that `scorr` allows for [pixel]."""
 _SATURATION: Final = 45_000.0  # [DN] above the sky, where a pixel's well is full
 # from the noise of 207 real difference images and 201 science images: the share of variance that
 # columns have in common; what goes to pixels 1, 2 and 3 away, and how much that varies
@@ -192,7 +190,7 @@ def expose(
     # the template is scaled to the science image's zero point
     template_noise = reference.noise * 10 ** (-0.4 * exposure.cloud)
     template, _ = field.through(exposure, reference.seeing, *position, 0.3 * template_noise)
-    residual, unsure = left_over(fixed, subtraction)
+    residual, unsure = left_over(fixed, subtraction, exposure.registration)
     residual += _ringing(rng, stars, subtraction)
     light = fixed + change
     variance = exposure.noise**2 + np.clip(light, 0, None) / GAIN
@@ -217,7 +215,7 @@ def expose(
     return Stamps(science, template, difference, np.sqrt(variance), total, bad)
 
 
-def left_over(fixed: Stamp, subtraction: Subtraction) -> tuple[Stamp, Stamp]:
+def left_over(fixed: Stamp, subtraction: Subtraction, registration: float) -> tuple[Stamp, Stamp]:
     """(what a subtraction leaves of fixed light, variance that `scorr` allows for registration)."""
     slope_y, slope_x = slope(fixed, 0), slope(fixed, 1)
     curvature = slope(slope_y, 0) + slope(slope_x, 1)
@@ -227,7 +225,7 @@ def left_over(fixed: Stamp, subtraction: Subtraction) -> tuple[Stamp, Stamp]:
         - subtraction.dx * slope_x
         - subtraction.dy * slope_y
     )
-    return residual, REGISTRATION**2 * (slope_x**2 + slope_y**2)
+    return residual, registration**2 * (slope_x**2 + slope_y**2)
 
 
 def _ringing(rng: np.random.Generator, stars: Stamp, subtraction: Subtraction) -> Stamp:

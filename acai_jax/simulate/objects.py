@@ -69,12 +69,16 @@ def hosted(rng: np.random.Generator) -> SkyObject:
     """A supernova at an offset from the centre of a resolved galaxy."""
     pointing = draw_pointing(rng, "extragalactic")
     sources = background(rng, pointing, clear=2.5)
-    magnitude = float(np.clip(rng.normal(17.5, 1.6), 13.5, 21))
+    magnitude = float(np.clip(rng.normal(16.7, 1.6), 13.5, 21))
     host = galaxy(rng, 0.0, 0.0, magnitude)
     # light falls off as the galaxy's does; not in the nucleus, and not where nobody sees the host
-    distance = host.radius * rng.gamma(2.3, 0.9)
+    distance = host.radius * rng.gamma(2.3, 0.75)
     distance = float(np.clip(distance, max(0.9, 0.25 * host.radius), max(1.2, 4 * host.radius)))
     host = moved(host, distance, rng.uniform(0, 2 * math.pi))
+    if rng.uniform() < 0.05:  # in a knot of its host that catalogues list by itself
+        knot = galaxy(rng, 0.0, 0.0, magnitude + rng.uniform(2, 4.5), nucleus=rng.uniform(0.0, 0.3))
+        knot = dataclasses.replace(knot, radius=0.8)
+        sources.append(moved(knot, rng.rayleigh(0.15), rng.uniform(0, 2 * math.pi)))
     peak = float(np.clip(rng.normal(17.7, 1.2), 12.5, 19.4))
     return SkyObject(
         "h",
@@ -101,7 +105,9 @@ def nuclear(rng: np.random.Generator) -> SkyObject:
         )
     else:
         magnitude = float(np.clip(rng.normal(17.8, 0.85), 15.5, 20))
-        nucleus = float(rng.uniform(0.15, 0.6)) if kind == "active nucleus" else 0.1
+        # of a near galaxy's light the nucleus is a smaller share
+        active = rng.uniform(0.25, 0.8) * 10 ** (0.3 * min(0.0, magnitude - 18.0))
+        nucleus = float(active) if kind == "active nucleus" else 0.1
         centre = galaxy(rng, 0.0, 0.0, magnitude, nucleus=nucleus)
         if kind == "tidal disruption":  # stars crowd the centres of their hosts, and Gaia sees most
             centre = dataclasses.replace(centre, index=float(rng.uniform(2.5, 5)))

@@ -111,6 +111,11 @@ class Exposure:
         return 1.17 * self.seeing
 
     @property
+    def registration(self) -> float:
+        """Error of the images' registration that `scorr` allows for [pixel]; clouds hide stars."""
+        return 0.05 + 0.05 * min(self.cloud, 2.0)
+
+    @property
     def depth(self) -> float:
         """5-sigma limit of the difference image [mag], by the survey's conservative rule."""
         area = 4 * math.pi * (self.difference_seeing / 2.355) ** 2

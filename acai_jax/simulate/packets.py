@@ -19,7 +19,6 @@ from acai_jax.simulate.catalogues import (
     reference_source,
 )
 from acai_jax.simulate.images import (
-    REGISTRATION,
     Field,
     Stamps,
     Subtraction,
@@ -124,9 +123,20 @@ class _Scene:
             if stamps is None:
                 continue
             found = detection(rng, stamps, exposure, x, y)
-            if found is not None:
-                return self._record(rng, stamps, exposure, found)
+            if found is None:
+                continue
+            record = self._record(rng, stamps, exposure, found)
+            if not self._looks_real(rng, record):
+                return record
         raise NotDetectedError
+
+    def _looks_real(self, rng: np.random.Generator, record: dict[str, Any]) -> bool:
+        """Whether nobody would label it as bogus, though it is: a star whose flux seems to change.
+
+        Of 51 real alerts in clouds a quarter has a `drb` above 0.95, of 141 real bogus 5 %.
+        """
+        on_star = isinstance(self.thing, Bogus) and self.thing.defect is None
+        return on_star and rng.uniform() < record["candidate"]["drb"] ** 2
 
     def _stamps(
         self, rng: np.random.Generator, exposure: Exposure, x: float, y: float
@@ -164,7 +174,7 @@ class _Scene:
             moffat(x + dx, y + dy, exposure.seeing, _PATCH) for dx, dy in ((star.x, star.y), (0, 0))
         )
         light = exposure.flux(star.in_filter(exposure.fid)) * at_star
-        residual, unsure = left_over(light, subtraction)
+        residual, unsure = left_over(light, subtraction, exposure.registration)
         noise = np.sqrt(exposure.noise**2 + light / GAIN + unsure)
         flux, error = matched_filter(residual, noise, at_centre)
         return abs(flux) / error
@@ -174,7 +184,7 @@ class _Scene:
         # a star that the change sits on leaves a residual of misregistration: scorr counts it
         star = sum(exposure.flux(s.in_filter(exposure.fid)) for s in self.stars)
         sigma = exposure.seeing / 2.355
-        residual = REGISTRATION * star / (math.sqrt(4 * math.pi) * sigma**2)
+        residual = exposure.registration * star / (math.sqrt(4 * math.pi) * sigma**2)
         return max(exposure.flux(exposure.depth + 0.35), 4.4 * residual)
 
     def _record(
