@@ -285,6 +285,19 @@ def test_clouds_leave_shallow_images_that_are_badly_calibrated():
     assert median(cloudy, "colour_error") > 30 * median(clear, "colour_error")
     assert median(cloudy, "depth") < median(clear, "depth") - 2
     assert median(cloudy, "sky") < median(clear, "sky") / 5
+    assert median(cloudy, "registration") == 3 * median(clear, "registration")
+
+
+def test_false_stars_that_look_real_are_rarely_labelled_bogus():
+    made = simulate_packets(150, seed=5, proportions={"b": 1.0})
+    trusted = [
+        alert.record["candidate"]["drb"]
+        for alert in made
+        if alert.kind in ("cloud", "bright star", "misregistration")
+    ]
+    assert len(trusted) > 50
+    assert np.mean(np.array(trusted) > 0.95) < 0.06
+    assert np.mean(np.array(trusted) > 0.5) > 0.1
 
 
 def test_catalogues_split_wide_galaxies_and_know_stars_from_galaxies():
