@@ -85,10 +85,12 @@ class KerasProtocol:
         self.config = config
         self.training, self.validation, self.test = training, validation, test
         norm = norm_statistics(training.features, config.feature_limit, SENTINEL)
-        centre, scale, limit, sentinel = norm.values()
+        floor, centre, scale, limit, sentinel = norm.values()
         for split in (training, validation, test):
             missing = split.features == SENTINEL
-            split.features[:] = np.clip((split.features - centre) / scale, -limit, limit)
+            log = np.log(np.maximum(split.features, np.where(floor > 0, floor, 1)))
+            values = np.where(floor > 0, log, split.features)
+            split.features[:] = np.clip((values - centre) / scale, -limit, limit)
             split.features[missing] = np.broadcast_to(sentinel, missing.shape)[missing]
 
     def train(self, name: str, seed: int) -> np.ndarray:

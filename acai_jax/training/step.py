@@ -226,8 +226,8 @@ def _train_step(
         if augment.is_on:  # otherwise the program stays as it was
             keys = jax.random.split(jax.random.fold_in(key, _AUGMENT))
             norm = {name: state.norm[f"norm.{name}"] for name in ("floor", "centre", "scale")}
-            known = norm | {"missing": head.inputs.sentinel}
-            features = augmented_features(augment, keys[0], features, **known)
+            missing = head.inputs.sentinel
+            features = augmented_features(augment, keys[0], features, missing=missing, **norm)
             triplets = augmented_triplets(augment, keys[1], triplets)
         logits = training(
             features,
