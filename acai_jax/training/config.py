@@ -84,8 +84,8 @@ class Config:
         positive_weights: name of a head, and the weight of a positive in units of a negative's;
             for "fixed".
         without: features that the heads do not look at.
-        feature_limit: features are cut off at this many robust standard deviations, of their
-            logarithms where a positive one has a long tail; a sentinel becomes minus this.
+        feature_limit: features, or the logarithms of those with a long tail, are cut off at this
+            many robust standard deviations; a sentinel becomes minus this.
         batch_size: alerts in a step of one head.
         learning_rate: of Adam with AMSGrad, at the start.
         plateau_patience: epochs without a better validation loss before the learning rate falls.
