@@ -79,7 +79,7 @@ def draw_bogus(rng: np.random.Generator) -> Bogus:
             scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.05), 0.5)
         if kind == "cloud":
             # too few stars are left to match the images by: the flux scale is what suffers most, as
-            # chi, S/N and negative pixels of 52 real ones have it
+            # `sumrat`, `magpsf` and chi of 51 real ones have it
             shift, reach = rng.uniform(0.05, 0.3), rng.rayleigh(0.15)
             scale = rng.choice((-1.0, 1.0)) * rng.lognormal(math.log(0.28), 0.5)
         centre = star(rng, reach * math.cos(angle), reach * math.sin(angle), float(magnitude))

@@ -125,18 +125,19 @@ class _Scene:
             found = detection(rng, stamps, exposure, x, y)
             if found is None:
                 continue
-            record = self._record(rng, stamps, exposure, found)
-            if not self._looks_real(rng, record):
-                return record
+            candidate = self._candidate(rng, stamps, exposure, found)
+            if not self._looks_real(rng, candidate["drb"]):
+                return _record(candidate, stamps)
         raise NotDetectedError
 
-    def _looks_real(self, rng: np.random.Generator, record: dict[str, Any]) -> bool:
+    def _looks_real(self, rng: np.random.Generator, drb: float) -> bool:
         """Whether nobody would label it as bogus, though it is: a star whose flux seems to change.
 
-        Of 51 real alerts in clouds a quarter has a `drb` above 0.95, of 141 real bogus 5 %.
+        A quarter of 51 real alerts in clouds has a `drb` above 0.94, and a twentieth of 141 real
+        bogus one above 0.97.
         """
         on_star = isinstance(self.thing, Bogus) and self.thing.defect is None
-        return on_star and rng.uniform() < record["candidate"]["drb"] ** 2
+        return on_star and rng.uniform() < drb**2
 
     def _stamps(
         self, rng: np.random.Generator, exposure: Exposure, x: float, y: float
@@ -187,7 +188,7 @@ class _Scene:
         residual = exposure.registration * star / (math.sqrt(4 * math.pi) * sigma**2)
         return max(exposure.flux(exposure.depth + 0.35), 4.4 * residual)
 
-    def _record(
+    def _candidate(
         self,
         rng: np.random.Generator,
         stamps: Stamps,
@@ -209,16 +210,20 @@ class _Scene:
             **_reliability(rng, self.thing, found, exposure.cloud),
             "mindtoedge": _edge_distance(self.pointing.xpos, self.pointing.ypos, stamps.bad),
         }
-        sign = 1.0 if found["isdiffpos"] == "t" else -1.0
-        return {
-            "schemavsn": SCHEMA_VERSION,
-            "publisher": "acai_jax (simulated)",
-            "candidate": {k: _plain(v) for k, v in candidate.items()},
-            "fp_hists": None,
-            "science": fits_gz(stamps.science),
-            "template": fits_gz(stamps.template),
-            "difference": fits_gz(sign * stamps.difference),
-        }
+        return {k: _plain(v) for k, v in candidate.items()}
+
+
+def _record(candidate: dict[str, Any], stamps: Stamps) -> dict[str, Any]:
+    sign = 1.0 if candidate["isdiffpos"] == "t" else -1.0
+    return {
+        "schemavsn": SCHEMA_VERSION,
+        "publisher": "acai_jax (simulated)",
+        "candidate": candidate,
+        "fp_hists": None,
+        "science": fits_gz(stamps.science),
+        "template": fits_gz(stamps.template),
+        "difference": fits_gz(sign * stamps.difference),
+    }
 
 
 def fits_gz(image: np.ndarray) -> bytes:
